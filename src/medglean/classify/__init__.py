@@ -1,0 +1,1 @@
+"""Image-level classes, one or many per image."""

@@ -1,0 +1,1 @@
+"""Public data sets and common folder layouts: one file for each."""
