@@ -99,7 +99,7 @@ def _fresh(
 
 
 def _torchvision_weights(architecture: str) -> dict[str, Tensor]:
-    weights = torchvision.models.get_model_weights(architecture).DEFAULT  # type: ignore[attr-defined]
+    weights = torchvision.models.get_model_weights(architecture).DEFAULT
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
