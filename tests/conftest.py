@@ -1,4 +1,4 @@
-"""What all tests share: one thread, one hypothesis profile, and where real images lie."""
+"""What all tests share: one hypothesis profile, and where real images lie."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ hypothesis.settings.register_profile("medglean", deadline=None, derandomize=True
 hypothesis.settings.load_profile("medglean")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
