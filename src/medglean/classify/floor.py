@@ -10,8 +10,6 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
 
 from medglean.classify.learning import Kind
 from medglean.errors import DataError
@@ -43,6 +41,13 @@ def thumbnails(stored: np.ndarray, *, size_px: int = SIZE_PX) -> Float[np.ndarra
     return flat
 
 
+def _standardised(flat: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
+    """Bring every row to mean 0 and standard deviation 1; a constant row to zeros."""
+    centred = flat - flat.mean(axis=1, keepdims=True)
+    scaled: np.ndarray = centred / (centred.std(axis=1, keepdims=True) + 1e-6)
+    return scaled
+
+
 def pca_floor(
     stored: np.ndarray,
     targets: np.ndarray,
@@ -62,7 +67,7 @@ def pca_floor(
     stored
         Images of the whole manifest, shape (n, c, h, w).
     targets
-        Class numbers (n,), or 0/1 of shape (n, k) for ``multi``.
+        Class numbers (n,), or 0/1 of shape (n, k) for ``multi``; rows of neither part are not read.
     train, test
         Rows to learn from and to score.
     kind, classes
@@ -78,32 +83,26 @@ def pca_floor(
     DataError
         If the training part has fewer than two classes.
     """
-    flat = thumbnails(stored[np.sort(np.concatenate([train, test]))])
-    rows = {row: place for place, row in enumerate(np.sort(np.concatenate([train, test])))}
-    flat -= flat.mean(axis=1, keepdims=True)
-    flat /= flat.std(axis=1, keepdims=True) + 1e-6
-    learn = flat[[rows[row] for row in train]]
-    score = flat[[rows[row] for row in test]]
     known = targets[train]
     if kind == "single" and len(np.unique(known)) < 2:
         raise DataError(
             "the training part has one class only, so there is nothing to tell apart. Check the "
             "column 'label' and the split."
         )
-    components = min(COMPONENTS, len(train) - 1, flat.shape[1])
-    reduce = PCA(n_components=components, whiten=True, svd_solver="full")
-    regression = LogisticRegression(max_iter=5000)
+    learn, score = (_standardised(thumbnails(stored[rows])) for rows in (train, test))
+    components = min(COMPONENTS, *learn.shape)
+    reduce = PCA(n_components=components, whiten=True, svd_solver="full").fit(learn)
+    learn, score = reduce.transform(learn), reduce.transform(score)
     probability = np.zeros((len(test), classes))
     if kind == "single":
-        model: Pipeline = make_pipeline(reduce, regression).fit(learn, known.astype(np.int64))
-        probability[:, model[-1].classes_] = model.predict_proba(score)
-    else:
-        varied = [j for j in range(classes) if 0 < known[:, j].sum() < len(known)]
-        constant = [j for j in range(classes) if j not in varied]
-        probability[:, constant] = known[:, constant].mean(axis=0)
-        if varied:
-            model = make_pipeline(reduce, OneVsRestClassifier(regression))
-            model.fit(learn, known[:, varied].astype(np.int64))
-            found = model.predict_proba(score)
-            probability[:, varied] = found
+        model = LogisticRegression(max_iter=5000).fit(learn, known.astype(np.int64))
+        probability[:, model.classes_] = model.predict_proba(score)
+        return probability
+    for j in range(classes):
+        share = known[:, j].mean()
+        if 0 < share < 1:
+            model = LogisticRegression(max_iter=5000).fit(learn, known[:, j].astype(np.int64))
+            probability[:, j] = model.predict_proba(score)[:, 1]
+        else:
+            probability[:, j] = share
     return probability
