@@ -60,7 +60,8 @@ def pca_floor(
     """Fit PCA of thumbnails and a logistic regression; return probabilities of the test part.
 
     Each thumbnail is brought to mean 0 and standard deviation 1, then 64 whitened principal
-    components of the training part go into a logistic regression (C = 1).
+    components of the training part (a quarter of its images, where they are fewer than 256) go
+    into a logistic regression (C = 1).
 
     Parameters
     ----------
@@ -90,7 +91,8 @@ def pca_floor(
             "column 'label' and the split."
         )
     learn, score = (_standardised(thumbnails(stored[rows])) for rows in (train, test))
-    components = min(COMPONENTS, *learn.shape)
+    # a quarter of the images at most: whitening blows up components that are noise
+    components = min(COMPONENTS, max(2, len(learn) // 4), learn.shape[1])
     reduce = PCA(n_components=components, whiten=True, svd_solver="full").fit(learn)
     learn, score = reduce.transform(learn), reduce.transform(score)
     probability = np.zeros((len(test), classes))
