@@ -101,7 +101,7 @@ format: $(VENV)/.ready-dev
 
 .PHONY: docs
 docs: $(VENV)/.ready-dev
-	$(BIN)/mkdocs build --strict --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
 # Each file of bench/ is a measurement of its own; one that fails stops the rest.
 .PHONY: bench
