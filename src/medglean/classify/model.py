@@ -1,0 +1,157 @@
+"""A trained classifier as a run keeps it: weights, classes, and how images are prepared for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from medglean.classify.learning import Kind
+from medglean.classify.settings import ClassifyPreset
+from medglean.errors import CheckpointError, RunFolderError
+from medglean.nn.backbones import build_backbone
+from medglean.runs.preset import load_preset
+from medglean.runs.rundir import RunFolder
+
+WEIGHTS = "network.safetensors"
+FACTS = "model.json"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network with everything needed to apply it to new images.
+
+    Attributes
+    ----------
+    network
+        Maps (b, c, h, w) to logits (b, k); in evaluation mode.
+    preset
+        The settings that it was trained with.
+    classes
+        Names of the outputs.
+    kind
+        ``single`` or ``multi``.
+    mean, std
+        Per channel, subtracted from and divided into values in [0, 1]; ``None`` where the preset's
+        ``inputs.normalise`` is ``none`` or ``image``.
+    weights_sha256
+        SHA-256 of the weights file.
+    """
+
+    network: nn.Module
+    preset: ClassifyPreset
+    classes: tuple[str, ...]
+    kind: Kind
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    weights_sha256: str
+
+
+def save_classifier(
+    run: RunFolder,
+    network: nn.Module,
+    *,
+    preset: ClassifyPreset,
+    classes: Sequence[str],
+    kind: Kind,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> Classifier:
+    """Write the network's weights and facts into a run, and return them as one."""
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    data = save(state)
+    digest = hashlib.sha256(data).hexdigest()
+    run.write(WEIGHTS, data)
+    run.write_json(
+        FACTS,
+        {
+            "format": 1,
+            "architecture": preset.model.architecture,
+            "classes": list(classes),
+            "kind": kind,
+            "channels": preset.images.channel_count,
+            "size_px": list(preset.images.size_px),
+            "mean": None if mean is None else list(mean),
+            "std": None if std is None else list(std),
+            "weights_sha256": digest,
+        },
+    )
+    return Classifier(
+        network.eval(),
+        preset,
+        tuple(classes),
+        kind,
+        None if mean is None else tuple(mean),
+        None if std is None else tuple(std),
+        digest,
+    )
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Read the classifier of a run.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder is not a run of a classifier, or its training did not come to an end.
+    CheckpointError
+        If the weights are damaged or do not fit the network.
+    """
+    run = RunFolder.open(path)
+    if run.record.get("task") != "classify":
+        raise RunFolderError(
+            f"{path}: a run of {run.record.get('task')!r}, expected one of 'classify'. Give the "
+            "folder of a `medglean train classify`."
+        )
+    if not (path / FACTS).is_file():
+        raise RunFolderError(
+            f"{path}: holds no trained network yet (no {FACTS}). Finish its training: run the same "
+            "`medglean train` command with --resume."
+        )
+    facts: dict[str, Any] = run.read_json(FACTS)
+    preset = load_preset(run.preset_path, ClassifyPreset)
+    data = _weights_of(path / WEIGHTS, facts["weights_sha256"])
+    network = build_backbone(
+        facts["architecture"], classes=len(facts["classes"]), in_channels=facts["channels"]
+    )
+    try:
+        network.load_state_dict(data)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path / WEIGHTS}: does not fit {facts['architecture']} with {len(facts['classes'])} "
+            "classes. Train again, or restore the file."
+        ) from error
+    return Classifier(
+        network.eval(),
+        preset,
+        tuple(facts["classes"]),
+        facts["kind"],
+        None if facts["mean"] is None else tuple(facts["mean"]),
+        None if facts["std"] is None else tuple(facts["std"]),
+        facts["weights_sha256"],
+    )
+
+
+def _weights_of(file: Path, expected_sha256: str) -> dict[str, torch.Tensor]:
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file. Restore it, or train again.")
+    data = file.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected_sha256:
+        raise CheckpointError(
+            f"{file}: its SHA-256 is {found[:12]}..., expected {expected_sha256[:12]}...: the file "
+            "was changed or damaged. Restore it, or train again."
+        )
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{file}: not a safetensors file. Restore it, or train again."
+        ) from error

@@ -1,0 +1,109 @@
+"""Everything that a classifier's preset can say."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from medglean.data.augment_settings import Augment
+from medglean.data.recipe import Recipe
+from medglean.fitting.settings import FitSettings
+from medglean.runs.preset import Preset
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitSettings(_Settings):
+    """How a manifest without a split is divided."""
+
+    train: float = Field(default=0.7, gt=0, le=1)
+    """Share of the groups to learn from."""
+    val: float = Field(default=0.1, ge=0, lt=1)
+    """Share to choose the best epoch on."""
+    test: float = Field(default=0.2, ge=0, lt=1)
+    """Share that is looked at once, for the report."""
+    group: str = "patient"
+    """Column whose values stay on one side; `group`, then `id`, where it is absent."""
+    stratify: str | None = "label"
+    """Column whose shares are kept alike in all parts."""
+    seed: int | None = None
+    """Of the split alone; by default the run's seed."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if abs(self.train + self.val + self.test - 1.0) > 1e-6:
+            total = self.train + self.val + self.test
+            raise ValueError(f"train + val + test must be 1, got {total:g}.")
+        return self
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """The parts that are not empty, with their shares."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: share for name, share in parts.items() if share > 0}
+
+
+class LabelSettings(_Settings):
+    """What is predicted."""
+
+    kind: Literal["auto", "single", "multi"] = "auto"
+    """``single``: one class per image from column ``label`` (cross-entropy). ``multi``: any number
+    of findings from column ``labels`` (binary cross-entropy). ``auto``: ``multi`` where the
+    manifest has a column ``labels`` and no ``label``."""
+    classes: tuple[str, ...] | None = None
+    """Names and order of the classes; by default all of the training part, sorted."""
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target spread evenly over all classes."""
+    weights: Literal["none", "balanced"] = "none"
+    """``balanced``: each class counts n / (k n_class) in the loss."""
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Probability from which a finding counts as present (multi-label)."""
+
+
+class ModelSettings(_Settings):
+    """The network."""
+
+    architecture: str = "resnet18"
+    """A torchvision network: see `medglean.nn.backbones.ARCHITECTURES`."""
+    weights: str = "none"
+    """``none``: from scratch; ``imagenet``: torchvision's; or the path of a weights file."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """In the classifier of AlexNet and VGG11; by default torchvision's 0.5."""
+
+
+class InputSettings(_Settings):
+    """From values in [0, 1] to what the network sees."""
+
+    normalise: Literal["none", "dataset", "image", "imagenet"] = "dataset"
+    """``none``: [0, 1] as it is. ``dataset``: minus mean, over standard deviation of the training
+    part, per channel. ``image``: the same of each image itself, after augmentation.
+    ``imagenet``: torchvision's constants."""
+
+
+class PredictSettings(_Settings):
+    """How a trained network is applied."""
+
+    batch_size: int = Field(default=64, ge=1)
+    """Images at a time."""
+    flip: bool = False
+    """Average the logits of the image and of its mirror image."""
+
+
+class ClassifyPreset(Preset):
+    """A recipe for training and applying an image classifier."""
+
+    task: Literal["classify"] = "classify"
+    images: Recipe = Field(default_factory=Recipe)
+    augment: Augment = Field(default_factory=Augment)
+    inputs: InputSettings = Field(default_factory=InputSettings)
+    split: SplitSettings = Field(default_factory=SplitSettings)
+    labels: LabelSettings = Field(default_factory=LabelSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    mixup: float = Field(default=0.0, ge=0)
+    """Alpha of the Beta distribution that pairs of images are mixed by (Zhang et al., ICLR 2018);
+    0 is off."""
+    fit: FitSettings = Field(default_factory=FitSettings)
+    predict: PredictSettings = Field(default_factory=PredictSettings)
