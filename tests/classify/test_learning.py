@@ -74,7 +74,7 @@ def test_mixed_pairs_keep_the_mean_and_repeat_with_the_seed():
 @pytest.mark.parametrize("mixup", [0.0, 0.2])
 def test_a_step_hands_its_loss_to_update_once(mixup):
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
-    step = make_step(network, kind="single", classes=2, mixup=mixup)
+    step = make_step({"network": network}, kind="single", classes=2, mixup=mixup)
     handed = []
 
     losses = step(

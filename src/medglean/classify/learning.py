@@ -103,7 +103,7 @@ def mix_pairs(
 
 
 def make_step(
-    network: nn.Module,
+    networks: Mapping[str, nn.Module],
     *,
     kind: Kind,
     classes: int,
@@ -113,8 +113,9 @@ def make_step(
 ) -> Callable[[Mapping[str, Tensor], torch.Generator, Update], dict[str, Tensor]]:
     """Return the closure that the training loop calls for every batch.
 
-    It computes the loss of ``batch["image"]`` against ``batch["target"]``, hands it to ``update``
-    under the name ``"network"``, and returns it for the log.
+    It applies ``networks["network"]`` to ``batch["image"]``, computes the loss against
+    ``batch["target"]``, hands it to ``update`` under the name ``"network"``, and returns it for
+    the log.
     """
 
     def step(
@@ -126,7 +127,7 @@ def make_step(
             images, target = mix_pairs(images, shares, alpha=mixup, generator=generator)
         on_device = None if weights is None else weights.to(images.device)
         loss = classification_loss(
-            network(images), target, kind=kind, weights=on_device, smoothing=smoothing
+            networks["network"](images), target, kind=kind, weights=on_device, smoothing=smoothing
         )
         update(loss, "network")
         return {"loss": loss.detach()}
