@@ -63,9 +63,9 @@ def test_images_of_one_patient_are_more_alike_than_those_of_two():
 
 
 def test_brightness_does_not_tell_the_class():
-    truth = np.arange(160) % 2 == 1
+    truth = np.arange(120) % 2 == 1
     means = [
-        cxr_image(3, k, opacity=bool(t), size_px=(64, 64))[0].mean() for k, t in enumerate(truth)
+        cxr_image(3, k, opacity=bool(t), size_px=(48, 48))[0].mean() for k, t in enumerate(truth)
     ]
     assert 0.35 < auc(truth, means) < 0.65
 
@@ -113,8 +113,8 @@ def test_planted_flaws_are_there(tmp_path):
     cut = folder / frame[frame.path.str.contains("_cut")].path.iloc[0]
     with pytest.raises(OSError, match="truncated"), Image.open(cut) as image:
         image.load()
-    blank = np.asarray(Image.open(folder / frame[frame.path.str.contains("_blank")].path.iloc[0]))
-    assert blank.min() == blank.max()
+    with Image.open(folder / frame[frame.path.str.contains("_blank")].path.iloc[0]) as blank:
+        assert blank.getextrema()[0] == blank.getextrema()[1]
     share = frame.groupby("label").source.apply(lambda s: (s == "clinic-b").mean())
     assert share["opacity"] > 0.7 > 0.3 > share["normal"]
 
