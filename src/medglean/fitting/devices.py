@@ -1,0 +1,129 @@
+"""Devices through Lightning Fabric: which, how many, in what precision."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import nn
+
+from medglean.errors import UsageError
+from medglean.fitting.settings import FitSettings, OptimizerSettings
+
+
+def make_fabric(settings: FitSettings) -> Fabric:
+    """Return Fabric, launched, for the settings' accelerator, devices, machines and precision.
+
+    Under torchrun the number of devices and machines is what torchrun says.
+
+    Raises
+    ------
+    UsageError
+        If there is no such device here.
+    """
+    devices, nodes = settings.devices, settings.nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        devices, nodes = local, world // local
+    if devices == "auto" and settings.accelerator == "cpu":
+        devices = 1
+    try:
+        fabric = Fabric(
+            accelerator=settings.accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            precision=settings.precision,
+            strategy=_strategy(devices, nodes),
+        )
+    except (RuntimeError, ValueError, ImportError) as error:  # Lightning's ways to say "not here"
+        raise UsageError(
+            f"accelerator {settings.accelerator!r} with {devices} device(s): {error} "
+            "`medglean doctor` lists what works here."
+        ) from error
+    fabric.launch()
+    return fabric
+
+
+def _strategy(devices: int | str, nodes: int) -> DDPStrategy | str:
+    if devices == 1 and nodes == 1:
+        return "auto"
+    if devices == "auto" and nodes == 1 and torch.cuda.device_count() < 2:
+        return "auto"
+    # broadcasting buffers inside forward changes them in place between the two passes of a GAN;
+    # the loop broadcasts them before validation, the only place that reads them
+    return DDPStrategy(broadcast_buffers=False)
+
+
+def make_optimizer(
+    parameters: Iterator[nn.Parameter] | list[nn.Parameter],
+    settings: OptimizerSettings,
+    *,
+    precision: str = "32-true",
+) -> torch.optim.Optimizer:
+    """Return the optimiser that the settings name, over the parameters that require gradients.
+
+    Parameters
+    ----------
+    parameters
+        Those of one network or of several.
+    settings
+        Its name and numbers.
+    precision
+        That of the fit; ``fused = "auto"`` depends on it.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        raise UsageError("nothing to train: no parameter requires a gradient.")
+    fused = precision != "16-mixed" if settings.fused == "auto" else settings.fused
+    shared: dict[str, Any] = {
+        "lr": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "fused": fused,
+    }
+    if settings.name == "sgd":
+        return torch.optim.SGD(trained, momentum=settings.momentum, **shared)
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(trained, betas=settings.betas, eps=settings.eps, **shared)
+
+
+def on_device_of(network: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Move a batch to where a network's weights are; for validation and prediction."""
+    device = next(network.parameters()).device
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+
+def wants_channels_last(settings: FitSettings, device: torch.device) -> bool:
+    """Say whether images and weights are kept with the channel innermost."""
+    if settings.channels_last == "auto":
+        return device.type == "cuda" and settings.precision != "32-true"
+    return settings.channels_last
+
+
+@contextlib.contextmanager
+def repeatable(*, deterministic: bool) -> Iterator[None]:
+    """Leave torch's global generators and switches as they were found.
+
+    Parameters
+    ----------
+    deterministic
+        Whether only algorithms that repeat bit for bit are allowed inside.
+    """
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            if deterministic:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+                torch.use_deterministic_algorithms(True)
+                torch.backends.cudnn.benchmark = False
+            yield
+        finally:
+            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+            torch.backends.cudnn.benchmark = benchmark
