@@ -1,1 +1,88 @@
-"""Readers of image files, behind one function."""
+"""Readers: from an image reference to a picture in the file's own unit.
+
+``read`` decodes one image, ``probe`` reads only its header. The reader is chosen by content; a
+suffix that says something else is told. What cannot be read right is refused with an error that
+names the file, what was found, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from medglean.data.picture import Picture
+from medglean.data.readers.header import Header, probe
+from medglean.data.readers.request import BUDGET_VARIABLE, DEFAULT_BUDGET_BYTES, Request
+from medglean.data.readers.sniff import Sniffed, sniff
+from medglean.data.reference import ImageReference
+
+__all__ = ["BUDGET_VARIABLE", "DEFAULT_BUDGET_BYTES", "Header", "probe", "read"]
+
+
+def read(
+    reference: str | Path | ImageReference,
+    *,
+    root: Path | None = None,
+    budget_bytes: int | None = None,
+    isolated: bool | None = None,
+) -> Picture:
+    """Decode the image that a reference names.
+
+    Parameters
+    ----------
+    reference
+        Text such as ``"a.dcm#frame=3"``, an ``ImageReference``, or a ``Path``, which is taken
+        literally and has no fragment.
+    root
+        The folder that relative paths are relative to: a manifest's. By default the current one.
+    budget_bytes
+        Most bytes that the samples asked for may take once decoded, checked from the header before
+        anything is decoded. By default the environment's ``MEDGLEAN_BUDGET_BYTES``, else 1 GiB.
+    isolated
+        Whether to decode in a worker process, so that a crash or a blow-up of the decoder raises
+        ``DecoderError`` instead of ending this process. By default only where the decoder is one
+        that has had memory faults: compressed DICOM, and TIFF with other compression than Deflate.
+
+    Returns
+    -------
+    Picture
+        Values of shape (c, *spatial) in the file's own unit, with warnings where something was
+        done that a careful user should know.
+
+    Raises
+    ------
+    ReadError
+        If the image cannot be read right; ``TooLargeError`` beyond the budget, ``DecoderError``
+        where the decoder failed in its worker.
+    """
+    request = Request.of(reference, root=root, budget_bytes=budget_bytes)
+    request.check_file()
+    sniffed = sniff(request)
+    picture = _decode(request, sniffed)
+    if sniffed.warning:
+        picture = replace(picture, warnings=(sniffed.warning, *picture.warnings))
+    return picture
+
+
+def _decode(request: Request, sniffed: Sniffed) -> Picture:
+    if sniffed.format == "PNG":
+        from medglean.data.readers.png import read_png
+
+        return read_png(request, sniffed.head)
+    if sniffed.format == "JPEG":
+        from medglean.data.readers.jpeg import read_jpeg
+
+        return read_jpeg(request)
+    if sniffed.format == "TIFF":
+        from medglean.data.readers.tiff import read_tiff
+
+        return read_tiff(request)
+    if sniffed.format == "DICOM":
+        raise request.error("the pixels of DICOM files cannot be read yet.", "")
+    if sniffed.format == "NIfTI":
+        from medglean.data.readers.nifti import read_nifti
+
+        return read_nifti(request)
+    from medglean.data.readers.raster import read_pillow
+
+    return read_pillow(request, sniffed.format)

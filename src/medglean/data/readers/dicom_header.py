@@ -1,0 +1,127 @@
+"""The header of a DICOM file: parsed once, without its pixels."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from medglean.data.readers.header import Header
+from medglean.data.readers.request import Request
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+logging.getLogger("pydicom").addHandler(logging.NullHandler())
+
+PIXEL_TAGS = (
+    "SOPClassUID",
+    "Modality",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "PhotometricInterpretation",
+)
+"""What describes the pixels; ``probe`` always reads these."""
+
+
+def dicom_header(request: Request, tags: Sequence[str]) -> Header:
+    """Return the header of a DICOM file with a data set of the pixels' tags and ``tags``."""
+    dataset = parse(request, tags=(*PIXEL_TAGS, *tags), stop_before_pixels=True)
+    rows, columns = _number(dataset, "Rows"), _number(dataset, "Columns")
+    channels = _number(dataset, "SamplesPerPixel", 1)
+    frames = max(1, _number(dataset, "NumberOfFrames", 1))
+    allocated = _number(dataset, "BitsAllocated", 8)
+    photometric = str(dataset.get("PhotometricInterpretation") or "")
+    if photometric == "PALETTE COLOR":
+        channels = 3
+    return Header(
+        format="DICOM",
+        height=rows,
+        width=columns,
+        frames=frames,
+        channels=channels,
+        bits=_number(dataset, "BitsStored", allocated),
+        decoded_bytes=rows * columns * channels * frames * max(1, allocated // 8),
+        extra={
+            "dataset": dataset,
+            "transfer_syntax": transfer_syntax(dataset),
+            "photometric": photometric,
+            "has_pixels": rows > 0 and columns > 0,
+            "media_storage": str(dataset.file_meta.get("MediaStorageSOPClassUID", "")),
+        },
+    )
+
+
+def parse(
+    request: Request,
+    *,
+    tags: Sequence[str] | None = None,
+    stop_before_pixels: bool = False,
+    defer_bytes: int | None = None,
+) -> Dataset:
+    """Parse a DICOM file with or without its preamble.
+
+    Parameters
+    ----------
+    tags
+        Keywords of the only elements to keep; by default all.
+    stop_before_pixels
+        Whether to leave the pixels on disk.
+    defer_bytes
+        Elements larger than this stay on disk until they are used.
+
+    Raises
+    ------
+    ReadError
+        If it is no DICOM data set.
+    """
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    with warnings.catch_warnings():
+        # remarks on single elements quote their values, which may be a patient's name
+        warnings.simplefilter("ignore")
+        try:
+            dataset = pydicom.dcmread(
+                request.path,
+                force=True,
+                stop_before_pixels=stop_before_pixels,
+                specific_tags=None if tags is None else list(tags),
+                defer_size=defer_bytes,
+            )
+        except (InvalidDicomError, EOFError, OSError) as error:
+            raise request.truncated("DICOM file", "its header cannot be parsed") from error
+        except Exception as error:  # pydicom raises errors of every type on damage
+            raise request.truncated(
+                "DICOM file", f"its header cannot be parsed: {type(error).__name__}"
+            ) from error
+    if not len(dataset) and not len(dataset.file_meta):
+        raise request.error(
+            "expected DICOM, found no data element.", "Export the image again, or drop the row."
+        )
+    return dataset
+
+
+def transfer_syntax(dataset: Dataset) -> str:
+    """Return the UID of the transfer syntax; what a file without file meta seems to be."""
+    stated = dataset.file_meta.get("TransferSyntaxUID")
+    if stated:
+        return str(stated)
+    implicit, little = dataset.original_encoding
+    if implicit:
+        return "1.2.840.10008.1.2"
+    return "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
+
+
+def _number(dataset: Dataset, keyword: str, default: int = 0) -> int:
+    value = dataset.get(keyword)
+    try:
+        return default if value in (None, "") else int(value)
+    except (TypeError, ValueError):
+        return default
