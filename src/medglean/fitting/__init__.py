@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "Batch": "medglean.fitting.loader",
     "Fetch": "medglean.fitting.loader",
-    "FitResult": "medglean.fitting.loop",
+    "FitResult": "medglean.fitting.record",
     "FitSettings": "medglean.fitting.settings",
     "Loader": "medglean.fitting.loader",
     "OptimizerSettings": "medglean.fitting.settings",
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from medglean.fitting.checkpoint import load_weights
     from medglean.fitting.devices import make_fabric, make_optimizer, on_device_of
     from medglean.fitting.loader import Batch, Fetch, Loader
-    from medglean.fitting.loop import FitResult, fit
+    from medglean.fitting.loop import fit
+    from medglean.fitting.record import FitResult
     from medglean.fitting.settings import FitSettings, OptimizerSettings, ScheduleSettings
     from medglean.fitting.update import Update
 

@@ -110,29 +110,32 @@ def save(folder: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, 
     return path
 
 
-def latest(folder: Path) -> Checkpoint | None:
+def latest(folder: Path, *, set_aside: bool = True) -> Checkpoint | None:
     """Return the newest checkpoint that is whole, or ``None`` where there is none at all.
 
-    A damaged one is renamed to ``damaged-...`` and told in ``warnings``.
+    A damaged one is told in ``warnings``, and renamed to ``damaged-...`` if ``set_aside``.
 
     Raises
     ------
     CheckpointError
         If there are checkpoints and every one is damaged.
     """
-    warnings: list[str] = []
+    damaged: dict[Path, str] = {}
     for path in _listed(folder):
         try:
             found = read(path)
         except CheckpointError as error:
-            warnings.append(f"{error} It was set aside; the checkpoint before it is used.")
-            path.replace(path.with_name(path.name.replace("last-", "damaged-", 1)))
+            damaged[path] = str(error)
             continue
-        return Checkpoint(found.path, found.tensors, found.facts, tuple(warnings))
-    if warnings:
+        if set_aside:
+            for bad in damaged:
+                bad.replace(bad.with_name(bad.name.replace("last-", "damaged-", 1)))
+        told = tuple(f"{text} {found.path.name} is used instead." for text in damaged.values())
+        return Checkpoint(found.path, found.tensors, found.facts, told)
+    if damaged:
         raise CheckpointError(
-            f"{folder}: no checkpoint is whole. " + " ".join(warnings) + " Start anew without "
-            "--resume, and have the disk checked."
+            f"{folder}: none of {len(damaged)} checkpoints is whole. {next(iter(damaged.values()))} "
+            "Have the disk checked, and start a new run."
         )
     return None
 

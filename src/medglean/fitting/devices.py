@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.wrappers import _FabricModule
 from torch import nn
 
 from medglean.errors import UsageError
@@ -127,3 +128,33 @@ def repeatable(*, deterministic: bool) -> Iterator[None]:
         finally:
             torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
             torch.backends.cudnn.benchmark = benchmark
+
+
+def any_device(fabric: Fabric, *flags: bool) -> tuple[bool, ...]:
+    """Return for each flag whether any device has raised it; every device must ask."""
+    if fabric.world_size == 1:
+        return flags
+    raised = torch.tensor([float(flag) for flag in flags], device=fabric.device)
+    total = cast("torch.Tensor", fabric.all_reduce(raised, reduce_op="sum"))
+    return tuple(bool(value > 0) for value in total.tolist())
+
+
+def mean_over_devices(fabric: Fabric, values: dict[str, float]) -> dict[str, float]:
+    """Return each value's mean over the devices; every device must ask."""
+    if fabric.world_size == 1 or not values:
+        return values
+    mine = torch.tensor(list(values.values()), dtype=torch.float32, device=fabric.device)
+    mean = cast("torch.Tensor", fabric.all_reduce(mine, reduce_op="mean"))
+    return dict(zip(values, mean.tolist(), strict=True))
+
+
+@contextlib.contextmanager
+def without_exchange(
+    fabric: Fabric, networks: Mapping[str, nn.Module], *, enabled: bool
+) -> Iterator[None]:
+    """Let devices keep their gradients to themselves: until the last batch of a step."""
+    with contextlib.ExitStack() as stack:
+        if enabled and fabric.world_size > 1:
+            for network in networks.values():
+                stack.enter_context(fabric.no_backward_sync(cast("_FabricModule", network)))
+        yield
