@@ -14,7 +14,6 @@ import json
 import pkgutil
 import re
 import textwrap
-import tomllib
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
@@ -101,15 +100,17 @@ def _row(parameter: Any) -> str:  # noqa: ANN401
 
 def write_presets() -> str:
     """Return a section for each preset that comes with the package."""
+    from medglean.classify.settings import ClassifyPreset
+    from medglean.runs.preset import load_preset
+
     sections = []
     for path in sorted(PRESETS.glob("*.toml")):
-        text = path.read_text(encoding="utf-8")
-        source = tomllib.loads(text).get("source", {})
-        lines = [f"## {path.stem}", "", f"From: {source.get('paper', 'not stated')}.", ""]
-        deviations = source.get("deviations", [])
-        if deviations:
-            lines += ["Departs from it:", "", *(f"- {line}" for line in deviations), ""]
-        sections.append("\n".join([*lines, "```toml", text.strip(), "```"]))
+        source = load_preset(path, ClassifyPreset).source  # with what it inherits
+        lines = [f"## {path.stem}", "", f"From: {source.paper or 'our own'}.", ""]
+        if source.deviations:
+            lines += ["Departs from it:", "", *(f"- {line}" for line in source.deviations), ""]
+        text = path.read_text(encoding="utf-8").strip()
+        sections.append("\n".join([*lines, "```toml", text, "```"]))
     return "\n\n".join(sections)
 
 
