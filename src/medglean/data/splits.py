@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from medglean.data.balance import balance
+from medglean.data.labels import label_sets
 from medglean.errors import Problem, SplitError
 from medglean.files import sha256_of_json
 
@@ -310,28 +311,6 @@ def _absent_classes(file: str, labels: pd.Series, parts: np.ndarray, column: str
                 )
             )
     return problems
-
-
-def label_sets(labels: pd.Series, *, several: bool) -> list[tuple[str, ...] | None]:
-    """Return the class names of each row; ``None`` where a row is not labelled.
-
-    Parameters
-    ----------
-    labels
-        Text; missing means not labelled.
-    several
-        Whether names are joined by ``;`` and empty text means "none of them".
-    """
-    known = labels.notna().to_numpy()
-    out: list[tuple[str, ...] | None] = []
-    for text, labelled in zip(labels.to_numpy(dtype=object), known, strict=True):
-        if not labelled:
-            out.append(None)
-        elif several:
-            out.append(tuple(sorted({name.strip() for name in text.split(";")} - {""})))
-        else:
-            out.append((str(text),))
-    return out
 
 
 def _checked_shares(fractions: Mapping[str, float]) -> dict[str, float]:
