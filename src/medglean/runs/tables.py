@@ -50,7 +50,7 @@ def problems_csv(problems: Iterable[Problem]) -> str:
 
 
 def format_value(value: float | int | None, *, digits: int = 3) -> str:
-    """Write a number for people; ``n/a`` where it is undefined.
+    """Write a number for people; ``n/a`` where it is undefined, and never 0 for what is not.
 
     Examples
     --------
@@ -61,7 +61,21 @@ def format_value(value: float | int | None, *, digits: int = 3) -> str:
         return UNDEFINED
     if isinstance(value, int):
         return f"{value:,}"
+    if 0 < abs(value) < 0.5 * 10**-digits:
+        return f"{value:.1e}"
     return f"{value:,.{digits}f}"
+
+
+def format_measured(value: float | None, low: float | None, high: float | None) -> str:
+    """Write a number and its interval for a cell of a table.
+
+    Examples
+    --------
+    >>> format_measured(0.9512, 0.9321, 0.9703)
+    '0.951 (0.932-0.970)'
+    """
+    interval = format_interval(low, high)
+    return format_value(value) + (f" ({interval})" if interval != UNDEFINED else "")
 
 
 def format_interval(low: float | None, high: float | None, *, digits: int = 3) -> str:
