@@ -134,8 +134,8 @@ def latest(folder: Path, *, set_aside: bool = True) -> Checkpoint | None:
         return Checkpoint(found.path, found.tensors, found.facts, told)
     if damaged:
         raise CheckpointError(
-            f"{folder}: none of {len(damaged)} checkpoints is whole. {next(iter(damaged.values()))} "
-            "Have the disk checked, and start a new run."
+            f"{folder}: none of {len(damaged)} checkpoints is whole. "
+            f"{next(iter(damaged.values()))} Have the disk checked, and start a new run."
         )
     return None
 
