@@ -78,7 +78,9 @@ def _decode(request: Request, sniffed: Sniffed) -> Picture:
 
         return read_tiff(request)
     if sniffed.format == "DICOM":
-        raise request.error("the pixels of DICOM files cannot be read yet.", "")
+        from medglean.data.readers.dicom import read_dicom
+
+        return read_dicom(request)
     if sniffed.format == "NIfTI":
         from medglean.data.readers.nifti import read_nifti
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 PIXEL_TAGS = (
     "SOPClassUID",
@@ -63,7 +66,6 @@ def parse(
     *,
     tags: Sequence[str] | None = None,
     stop_before_pixels: bool = False,
-    defer_bytes: int | None = None,
 ) -> Dataset:
     """Parse a DICOM file with or without its preamble.
 
@@ -73,8 +75,6 @@ def parse(
         Keywords of the only elements to keep; by default all.
     stop_before_pixels
         Whether to leave the pixels on disk.
-    defer_bytes
-        Elements larger than this stay on disk until they are used.
 
     Raises
     ------
@@ -84,6 +84,7 @@ def parse(
     import pydicom
     from pydicom.errors import InvalidDicomError
 
+    _check_deflated(request)
     with warnings.catch_warnings():
         # remarks on single elements quote their values, which may be a patient's name
         warnings.simplefilter("ignore")
@@ -93,7 +94,6 @@ def parse(
                 force=True,
                 stop_before_pixels=stop_before_pixels,
                 specific_tags=None if tags is None else list(tags),
-                defer_size=defer_bytes,
             )
         except (InvalidDicomError, EOFError, OSError) as error:
             raise request.truncated("DICOM file", "its header cannot be parsed") from error
@@ -106,6 +106,30 @@ def parse(
             "expected DICOM, found no data element.", "Export the image again, or drop the row."
         )
     return dataset
+
+
+def _check_deflated(request: Request) -> None:
+    """Refuse a deflated file that inflates to too much: pydicom inflates it whole."""
+    with request.path.open("rb") as file:
+        head = file.read(1024)
+        at = head.find(b"\x02\x00\x10\x00UI")
+        if at < 0 or not head[at + 8 :].startswith(_DEFLATED + b"\0"):
+            return
+        start = head.find(b"\x02\x00\x00\x00UL")
+        if start < 0:
+            return
+        file.seek(start + 12 + int.from_bytes(head[start + 8 : start + 12], "little"))
+        inflater, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        limit = 2 * request.budget_bytes + (1 << 20)
+        while (data := inflater.unconsumed_tail or file.read(1 << 16)) and not inflater.eof:
+            try:
+                length += len(inflater.decompress(data, 1 << 20))
+            except zlib.error as error:
+                raise request.truncated("DICOM file", f"its deflated part: {error}") from error
+            if length > limit:
+                request.check_budget((length,), 1)
+        if not inflater.eof:
+            raise request.truncated("DICOM file", "its deflated part ends early")
 
 
 def transfer_syntax(dataset: Dataset) -> str:

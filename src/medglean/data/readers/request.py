@@ -152,8 +152,20 @@ class Request:
             raise self.error("the file is empty (0 bytes).", "Copy it again from its source.")
         return status.st_size
 
+    def check_loadable(self) -> None:
+        """Refuse a file that is itself far larger than what it may decode to."""
+        size, limit = self.path.stat().st_size, 2 * self.budget_bytes + (1 << 20)
+        if size > limit:
+            raise TooLargeError(
+                self.name,
+                f"the file has {size:,} bytes, which must be loaded whole; with a budget of "
+                f"{self.budget_bytes:,} at most {limit:,} are.",
+                f"If it is sound, raise the budget: budget_bytes=... or {BUDGET_VARIABLE}={size}.",
+            )
+
     def read_bytes(self) -> bytes:
         """Return the file's whole content."""
+        self.check_loadable()
         try:
             return self.path.read_bytes()
         except OSError as error:

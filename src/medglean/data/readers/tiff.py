@@ -38,7 +38,7 @@ def _opened(request: Request) -> Iterator[tifffile.TiffFile]:
     try:
         with tifffile.TiffFile(request.path) as file:
             yield file
-    except ReadError:
+    except (ReadError, ImportError, MemoryError):
         raise
     except Exception as error:  # tifffile and its codecs raise errors of every type
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -225,7 +225,7 @@ def _picture(request: Request, page: Page, values: np.ndarray) -> Picture:
         warnings += told
     values, turned = oriented(values, _orientation(page))
     if kind == "f":
-        warnings += _non_finite(values)
+        warnings += non_finite(values)
     return Picture(
         values=np.ascontiguousarray(values),
         unit={"f": "float", "i": f"{bits}-bit signed"}.get(kind, f"{bits}-bit"),
@@ -300,6 +300,7 @@ def _orientation(page: Page) -> int:
     return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
 
 
-def _non_finite(values: np.ndarray) -> tuple[str, ...]:
+def non_finite(values: np.ndarray) -> tuple[str, ...]:
+    """Return a sentence that counts values that are no finite numbers, if there are any."""
     count = int(values.size - np.isfinite(values).sum())
     return (f"{count:,} value(s) are NaN or infinite and were left as they are.",) if count else ()
