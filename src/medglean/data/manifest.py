@@ -38,6 +38,7 @@ import pyarrow.parquet as pq
 
 from medglean import files
 from medglean.data import manifest_checks as checks
+from medglean.data.findings import Findings
 from medglean.data.reference import ImageReference
 from medglean.data.tables import Table, duplicate_names, read_table
 from medglean.errors import DataError, ManifestError, Problem, UsageError
@@ -219,7 +220,7 @@ class Manifest:
 
         Not part of reading, because a manifest may be on another machine than its images.
         """
-        findings = checks.Findings(self._name(), np.arange(2, len(self) + 2))
+        findings = Findings(self._name(), np.arange(2, len(self) + 2))
         for name in checks.reference_columns(self.frame.columns):
             present = self.frame[name].dropna()
             known = {text: self.file_of(text).is_file() for text in present.unique()}
@@ -297,7 +298,7 @@ class Manifest:
 
 def _checked(table: Table, name: str) -> tuple[pd.DataFrame, list[Problem]]:
     """Run the checks; return the table in its types and the warnings, or raise all problems."""
-    findings = checks.Findings(name, table.rows, list(table.problems))
+    findings = Findings(name, table.rows, list(table.problems))
     frame = checks.check(table.frame, findings)
     if any(problem.fatal for problem in findings.problems):
         # what stops the work first; warnings after it, since they may explain it

@@ -1,7 +1,7 @@
 """What a manifest's table must be: each check is one function, and all of them are run.
 
 Every check works on whole columns at once, so a million rows take seconds. A check that finds the
-same fault in very many rows spells out the first ``SPELT_OUT`` of them and counts the others.
+same fault in very many rows spells out the first thousand of them and counts the others.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import difflib
 import posixpath
 import re
-import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from medglean.data.findings import Findings, check_blanks, positions
+from medglean.data.label_checks import check_labels, check_multi_labels
 from medglean.data.reference import ImageReference
 from medglean.data.tables import text_series
-from medglean.errors import Problem, ReadError
+from medglean.errors import ReadError
 
 SPLITS = ("train", "val", "test")
 TEXT_COLUMNS = (
@@ -42,65 +42,8 @@ SYNONYMS = {
     "findings": "labels", "fold": "split", "subset": "split", "segmentation": "mask",
 }  # fmt: skip
 """Names that other tables use, and what the same column is called here."""
-SPELT_OUT = 1000
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
-_LOOKS_MISSING = ("na", "n/a", "nan", "none", "null", "missing", "?", "-")
-
-
-@dataclass
-class Findings:
-    """Where the checks put what they find.
-
-    Attributes
-    ----------
-    file
-        The manifest, as the user named it.
-    rows
-        Row of each record as a spreadsheet shows it, shape (n,).
-    problems
-        All that was found so far, warnings included.
-    """
-
-    file: str
-    rows: np.ndarray
-    problems: list[Problem] = field(default_factory=list)
-
-    def tell(
-        self,
-        kind: str,
-        found: str,
-        remedy: str,
-        *,
-        column: str | None = None,
-        row: int | None = None,
-        fatal: bool = True,
-    ) -> None:
-        """Add one problem."""
-        self.problems.append(Problem(self.file, found, remedy, row, column, kind, fatal))
-
-    def tell_rows(
-        self,
-        kind: str,
-        where: np.ndarray,
-        found: Iterable[str] | str,
-        remedy: str,
-        *,
-        column: str,
-        fatal: bool = True,
-    ) -> None:
-        """Add a problem for each position in ``where``; ``found`` is one text, or one for each."""
-        texts = [found] * len(where) if isinstance(found, str) else found
-        shown = where[:SPELT_OUT]
-        for row, text in zip(self.rows[shown], texts, strict=False):
-            self.tell(kind, text, remedy, column=column, row=int(row), fatal=fatal)
-        if len(where) > len(shown):
-            more = f"the same in {len(where) - len(shown):,} further rows."
-            self.tell(kind, more, remedy, column=column, fatal=fatal)
-
-
-def positions(mask: pd.Series | np.ndarray) -> np.ndarray:
-    """Return where a mask is true, counted from 0."""
-    return np.flatnonzero(np.asarray(mask, dtype=bool))
+NOT_TYPOS = frozenset({"frame", "stages"})
+"""Names that are close to a known one and mean something else."""
 
 
 def reference_columns(names: Iterable[str]) -> list[str]:
@@ -201,7 +144,7 @@ def suggest(name: str) -> str | None:
         return plain
     if plain in SYNONYMS:
         return SYNONYMS[plain]
-    if len(plain) < 4:
+    if len(plain) < 4 or plain in NOT_TYPOS:
         return None  # short names are close to one another without being typos
     near = difflib.get_close_matches(plain, KNOWN_COLUMNS, n=1, cutoff=0.8)
     return near[0] if near else None
@@ -310,16 +253,6 @@ def check_images(frame: pd.DataFrame, findings: Findings) -> None:
             findings.tell("missing-channel", found, remedy, column=name, row=row, fatal=False)
 
 
-def check_blanks(series: pd.Series, name: str, findings: Findings) -> None:
-    """Warn where blanks around a text make it another text than it looks."""
-    blank = (series != series.str.strip()) & series.notna()
-    if blank.any():
-        at = positions(blank)
-        found = (f"{value!r} has blanks around it." for value in series.iloc[at])
-        remedy = "Remove them, if they are not meant."
-        findings.tell_rows("blanks", at, found, remedy, column=name, fatal=False)
-
-
 def check_references(series: pd.Series, name: str, findings: Findings) -> None:
     """Paths are relative, use ``/``, and stay in the manifest's folder; fragments can be read."""
     rules = (
@@ -369,86 +302,6 @@ def _fragment_error(fragment: str) -> str | None:
     except ReadError as error:
         return error.found
     return None
-
-
-def same_but_for_spelling(names: Iterable[str]) -> list[list[str]]:
-    """Return groups of names that differ only by case, blanks around them or Unicode's form.
-
-    Examples
-    --------
-    >>> same_but_for_spelling(["Normal", "normal ", "COVID"])
-    [['Normal', 'normal ']]
-    """
-    groups: dict[str, list[str]] = {}
-    for name in sorted(names):
-        plain = unicodedata.normalize("NFC", name).strip().casefold()
-        groups.setdefault(plain, []).append(name)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _same_number(names: Iterable[str]) -> list[list[str]]:
-    groups: dict[float, list[str]] = {}
-    for name in sorted(names):
-        if _NUMBER.fullmatch(name.strip()):
-            groups.setdefault(float(name), []).append(name)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _check_spelling(
-    names: list[str], first_row: pd.Series, column: str, findings: Findings
-) -> None:
-    faults = (
-        ("label-spelling", same_but_for_spelling(names),
-         "differ only by case or blanks and would be different classes."),
-        ("label-number", _same_number(names),
-         "are one number in different spellings and would be different classes."),
-    )  # fmt: skip
-    for kind, groups, what in faults:
-        for group in groups:
-            listed = " and ".join(repr(name) for name in group)
-            row = int(first_row[group[-1]])
-            remedy = "Spell them alike."
-            findings.tell(kind, f"{listed} {what}", remedy, column=column, row=row)
-    numbers = [name for name in names if _NUMBER.fullmatch(name.strip())]
-    words = [n for n in names if any(c.isalpha() for c in n) and n.casefold() not in _LOOKS_MISSING]
-    if numbers and words:
-        found = f"some labels are numbers ({numbers[0]!r}) and some are words ({words[0]!r})."
-        remedy = "If two tables were joined, give their classes the same names."
-        findings.tell("mixed-labels", found, remedy, column=column, fatal=False)
-    for name in names:
-        if name.strip().casefold() in _LOOKS_MISSING:
-            found = f"{name!r} is taken as the name of a class."
-            remedy = "If it stands for a missing label, leave the field empty."
-            row = int(first_row[name])
-            findings.tell("label-na", found, remedy, column=column, row=row, fatal=False)
-
-
-def check_labels(series: pd.Series, column: str, findings: Findings) -> None:
-    """Tell labels that look like one class spelt in two ways, and labels of mixed kind."""
-    present = series[series.notna()]
-    first = present.drop_duplicates()
-    first_row = pd.Series(findings.rows[first.index.to_numpy()], index=first.to_numpy())
-    _check_spelling(list(first), first_row, column, findings)
-    alike = {name for group in same_but_for_spelling(first) for name in group}
-    check_blanks(series.mask(series.isin(list(alike))), column, findings)
-
-
-def check_multi_labels(series: pd.Series, findings: Findings) -> pd.Series:
-    """Check names joined by ``;``; a single ``;`` is the way to say "none of them" in a CSV."""
-    series = series.mask(series.str.strip() == ";", "")
-    sets = series[series.notna() & (series != "")]
-    first_row: dict[str, int] = {}
-    for text, at in zip(sets.drop_duplicates(), sets.drop_duplicates().index, strict=True):
-        parts = [part.strip() for part in text.split(";")]
-        row = int(findings.rows[at])
-        if "" in parts or len(set(parts)) < len(parts):
-            fault = "an empty name" if "" in parts else "a name twice"
-            remedy = "Join names by a single ';', each once."
-            findings.tell("labels", f"{text!r} holds {fault}.", remedy, column="labels", row=row)
-        for part in text.split(";"):
-            first_row.setdefault(part, row)
-    _check_spelling(sorted(first_row), pd.Series(first_row, dtype="int64"), "labels", findings)
-    return series
 
 
 def check_split(frame: pd.DataFrame, findings: Findings) -> None:

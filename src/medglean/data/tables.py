@@ -115,9 +115,13 @@ def _read_parquet(path: Path) -> Table:
     problems = duplicate_names(path, table.schema.names)
     if problems:
         raise ManifestError(problems)
+    return Table(frame_of(table), np.arange(2, table.num_rows + 2), typed=True)
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """Return an Arrow table as a frame that keeps whole numbers whole beside missing values."""
     columns = {name: _to_series(table.column(name)) for name in table.schema.names}
-    frame = pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows))
-    return Table(frame, np.arange(2, table.num_rows + 2), typed=True)
+    return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows))
 
 
 def _to_series(column: pa.ChunkedArray) -> pd.Series:
