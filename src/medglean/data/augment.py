@@ -68,19 +68,29 @@ def augment(
     return out
 
 
-def to_float(values: np.ndarray) -> np.ndarray:
+def to_float(values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Return stored values as float32 in [0, 1]: 8 and 16 bit are divided by their full scale.
+
+    Parameters
+    ----------
+    values
+        uint8, uint16 or floating point, of any shape.
+    out
+        Where to write, of the same shape; by default a new array.
 
     Raises
     ------
     ValueError
         If they are of another type.
     """
-    if values.dtype.kind == "f":
-        return values.astype(np.float32)
-    if values.dtype not in (np.uint8, np.uint16):
+    if values.dtype.kind != "f" and values.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"values of type {values.dtype}, expected uint8, uint16 or float.")
-    out: np.ndarray = np.divide(values, np.float32(np.iinfo(values.dtype).max), dtype=np.float32)
+    if out is None:
+        out = np.empty(values.shape, dtype=np.float32)
+    if values.dtype.kind == "f":
+        out[...] = values
+    else:
+        np.divide(values, np.float32(np.iinfo(values.dtype).max), out=out, dtype=np.float32)
     return out
 
 
@@ -109,9 +119,9 @@ def apply(
 
 def _geometry(image: np.ndarray, settings: Augment, drawn: Drawn, place: int) -> np.ndarray:
     if drawn.mirrored[place]:
-        image = image[:, :, ::-1]
+        image = np.stack([cv2.flip(plane, 1) for plane in image])
     if drawn.upended[place]:
-        image = image[:, ::-1]
+        image = np.stack([cv2.flip(plane, 0) for plane in image])
     if drawn.turns[place]:
         if image.shape[1] != image.shape[2]:
             raise ValueError(
@@ -137,7 +147,7 @@ def _geometry(image: np.ndarray, settings: Augment, drawn: Drawn, place: int) ->
 def _tone(image: np.ndarray, drawn: Drawn, place: int, out: np.ndarray) -> None:
     """Write the image's grey levels, changed, to ``out``."""
     if drawn.curve is None or not drawn.toned[place]:
-        out[...] = to_float(image)
+        to_float(image, out=out)
         return
     curve = drawn.curve[place]
     contrast, brightness = drawn.contrast[place], drawn.brightness[place]
