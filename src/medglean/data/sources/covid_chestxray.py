@@ -26,11 +26,8 @@ _NEEDED = {"patientid", "finding", "view", "filename"}
 
 
 def _table(tree: Tree) -> str | None:
-    prefix = listing.wrapper(listing.candidates(tree.files))
-    for path in (f"{prefix}metadata.csv", "metadata.csv"):
-        if path in tree.files:
-            return path
-    return None
+    places = listing.down_to(listing.wrapper(listing.candidates(tree.files)))
+    return next((f"{p}metadata.csv" for p in places if f"{p}metadata.csv" in tree.files), None)
 
 
 def matches(tree: Tree, options: Options) -> str:

@@ -8,7 +8,10 @@ from pathlib import PurePosixPath
 
 
 class Finder:
-    """Find files by path, by name, or by name without suffix; never by guessing among several.
+    """Find files by path, by its last part, by name, or by name without suffix.
+
+    Never by guessing: a name that several files have is none, and where a text names folders the
+    last of them must agree.
 
     Parameters
     ----------
@@ -40,13 +43,18 @@ class Finder:
     def find(self, text: str) -> str | None:
         """Return the file that a table's text means, ``None`` for no file or several."""
         wanted = _form(text.strip().replace("\\", "/").removeprefix("./"))
-        for path in (self._base + wanted, wanted):
-            if path in self._paths:
-                return self._paths[path]
-        name = wanted.rpartition("/")[2]
-        if name in self._names:
-            return self._names[name]
-        return self._stems.get(name)
+        while True:
+            for path in (self._base + wanted, wanted):
+                if path in self._paths:
+                    return self._paths[path]
+            outer, slash, inner = wanted.partition("/")
+            if not slash:
+                break
+            if "/" not in inner and outer:
+                # "masks/a.png" is not "images/a.png": the last folder must agree
+                return None
+            wanted = inner  # the table may give paths of its author's disk
+        return self._names[wanted] if wanted in self._names else self._stems.get(wanted)
 
 
 def _form(text: str) -> str:

@@ -131,13 +131,22 @@ def wrapper(files: Iterable[str]) -> str:
     low, high = min(paths).split("/")[:-1], max(paths).split("/")[:-1]
     common = []
     for left, right in zip(low, high, strict=False):
-        if left != right:
+        if left != right or left.casefold() in SPLIT_FOLDERS:  # a split says something
             break
         common.append(left)
-    # a single class or split folder is no wrapper
-    while common and common[-1].casefold() in {*SPLIT_FOLDERS, *IMAGE_FOLDERS}:
-        common.pop()
     return "".join(f"{part}/" for part in common)
+
+
+def down_to(prefix: str) -> list[str]:
+    """Return a prefix and those of all folders above it: where a set's tables may lie.
+
+    Examples
+    --------
+    >>> down_to("set/images/")
+    ['', 'set/', 'set/images/']
+    """
+    parts = prefix.split("/")[:-1]
+    return ["".join(f"{part}/" for part in parts[:depth]) for depth in range(len(parts) + 1)]
 
 
 def plain(name: str) -> str:
@@ -160,7 +169,7 @@ def pair_masks(paths: Iterable[str]) -> tuple[list[str], dict[str, str], list[st
     -------
     images, mask of each image, masks whose image is not there or has one already
     """
-    images: dict[str, str] = {}
+    images: dict[str, list[str]] = {}
     masks: list[tuple[str, str]] = []
     beside = []
     for path in paths:
@@ -174,18 +183,17 @@ def pair_masks(paths: Iterable[str]) -> tuple[list[str], dict[str, str], list[st
         elif named:
             beside.append(("/".join([*place, named[1]]).casefold(), path))
         else:
-            images.setdefault("/".join([*place, stem]).casefold(), path)
-            if images["/".join([*place, stem]).casefold()] != path:
-                images[path] = path  # a second image of this name: no mask is guessed for it
-    listed = list(images.values())
+            images.setdefault("/".join([*place, stem]).casefold(), []).append(path)
+    listed = [path for alike in images.values() for path in alike]
     for key, path in beside:  # "tumour_mask.png" without "tumour.png" is an image after all
         (masks.append((key, path)) if key in images else listed.append(path))
     of_image: dict[str, str] = {}
     left = []
     for key, path in sorted(masks):
-        image = images.get(key)
-        if image is None or image in of_image:
+        alike = images.get(key, [])
+        # of two images with one name neither gets the mask: it would be a guess
+        if len(alike) != 1 or alike[0] in of_image:
             left.append(path)
         else:
-            of_image[image] = path
+            of_image[alike[0]] = path
     return sorted(listed), of_image, left

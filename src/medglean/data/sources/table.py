@@ -31,13 +31,17 @@ def matches(tree: Tree, options: Options) -> str:
 def _tables(tree: Tree, options: Options) -> list[str]:
     if options.table:
         return [options.table]
-    prefix = listing.wrapper(listing.candidates(tree.files))
+    places = listing.down_to(listing.wrapper(listing.candidates(tree.files)))
     return [
         path
         for path in tree.files
-        if PurePosixPath(path).suffix.lower() in (".csv", ".tsv")
-        and path.rpartition("/")[0] in ("", prefix.rstrip("/"))
+        if PurePosixPath(path).suffix.lower() in (".csv", ".tsv") and _folder(path) in places
     ]
+
+
+def _folder(path: str) -> str:
+    """Return the folder of a path with its slash, empty at the top."""
+    return path[: len(path) - len(path.rpartition("/")[2])]
 
 
 Choice = tuple[str, Table, dict[str, str]]
@@ -58,7 +62,7 @@ def _best(tree: Tree, options: Options) -> tuple[Choice | None, list[Problem]]:
         name = chosen.get("image")
         if name not in table.frame.columns or not len(table.frame):
             continue
-        finder = Finder(images, path.rpartition("/")[0] + "/" if "/" in path else "")
+        finder = Finder(images, _folder(path))
         hits = sum(finder.find(text) is not None for text in table.frame[name].dropna().unique())
         if hits < LEAST_SHARE * min(len(table.frame), max(1, len(images))) or hits == 0:
             continue
@@ -114,9 +118,7 @@ def _entries(
     carried: dict[str, pd.Series],
     found: Listing,
 ) -> None:
-    finder = Finder(
-        listing.candidates(tree.files), path.rpartition("/")[0] + "/" if "/" in path else ""
-    )
+    finder = Finder(listing.candidates(tree.files), _folder(path))
     known = {column: table.frame[name] for column, name in chosen.items()}
     records = pd.DataFrame(known | {k: v for k, v in carried.items() if k not in known})
     listed: dict[str, int] = {}
