@@ -50,13 +50,13 @@ def test_reliability_agrees_with_scikit_learn(forecasts):
 
 
 def test_calibration_error_by_hand():
-    # Two bins. Lower: 0.2 and 0.4, none true: gap 0.3. Upper: 0.9 and 1.0, one true: gap 0.45.
-    truth = np.array([False, False, True, False])
-    probability = np.array([0.2, 0.4, 0.9, 1.0])
+    # Two bins. Lower: 0.2, 0.3 and 0.4, none true: gap 0.3. Upper: 0.9, not true: gap 0.9.
+    truth = np.array([False, False, False, False])
+    probability = np.array([0.2, 0.3, 0.4, 0.9])
 
     found = calibration.expected_calibration_error(truth, probability, bins=2)
 
-    assert found == pytest.approx(0.5 * 0.3 + 0.5 * 0.45)
+    assert found == pytest.approx(0.75 * 0.3 + 0.25 * 0.9)
 
 
 def test_limits_fall_into_the_bin_below_and_empty_bins_are_undefined():

@@ -157,6 +157,7 @@ def test_a_close_key_is_suggested(shelf):
         "key fit.optimizer.learning_rat: not known. Did you mean 'fit.optimizer.learning_rate'?"
         in failing("fit.optimizer.learning_rat=3")
     )
+    assert "key images.size: not known. Did you mean 'images.size_px'?" in failing("images.size=3")
     assert "Known here: images.size_px, images.channels" in failing("images.zzz=3")
 
 

@@ -69,7 +69,10 @@ def make(**changes):
         "warnings": ["One class has one image."],
         "done": {"optimizer": {"learning_rate": 1e-4}, "flip": True, "seed": 12345},
         "data": {"manifest": "data.parquet"},
-        "provenance": {"torch": {"version": "2.15", "devices": [{"name": "X"}]}},
+        "provenance": {
+            "torch": {"version": "2.15", "devices": [{"name": "X"}], "tpus": []},
+            "packages": {f"p{number}": f"{number}.0" for number in range(12)},
+        },
         "created": "2026-01-02T03:04:05Z",
     }
     return Report(**{**settings, **changes})
@@ -115,6 +118,8 @@ def test_the_page_holds_every_part(tmp_path):
         "flip yes",
         "seed 12345",
         "torch: devices 1: name X",
+        "torch: tpus none",
+        "packages p0 0.0, p1 1.0,",
         "data.parquet",
     ):
         assert expected in page.text, expected

@@ -127,16 +127,17 @@ def _told(keys: tuple[str, ...], details: Sequence[dict[str, Any]], known: Seque
 
 
 def _nearest(keys: tuple[str, ...], known: Sequence[str]) -> str:
-    """Suggest a key: a near one in the same table, the same word in another, or any near one."""
+    """Suggest a key: a longer or a near one here, the same word in another table, any near one."""
     prefix = "".join(f"{key}." for key in keys[:-1])
     beside = [key for key in known if key.startswith(prefix) and "." not in key[len(prefix) :]]
     dotted = prefix + keys[-1]
-    close = difflib.get_close_matches(dotted, beside, n=1, cutoff=0.75)
+    longer = [key for key in beside if key.startswith(f"{dotted}_")]
+    close = longer or difflib.get_close_matches(dotted, beside, n=1, cutoff=0.75)
     elsewhere = [key for key in known if key.rpartition(".")[2] == keys[-1]]
     others = [key for key in known if not dotted.startswith(f"{key}.")]
     for found in (close, elsewhere, difflib.get_close_matches(dotted, others, n=1, cutoff=0.7)):
         if found:
-            return f" Did you mean {found[0]!r}?"
+            return f" Did you mean {' or '.join(repr(key) for key in found[:3])}?"
     return f" Known here: {', '.join(beside)}." if beside else ""
 
 

@@ -33,6 +33,8 @@ from medglean.runs.tables import (
 RESEARCH_ONLY = "Research use only. Not a medical device, never a diagnosis."
 SHOWN_PROBLEMS = 50
 Section = Literal["results", "training", "examples"]
+_LONG = 10
+"""Entries from which an inner table, such as the packages' versions, is told in one line."""
 _MIME = {"svg": "image/svg+xml", "png": "image/png"}
 
 
@@ -352,16 +354,20 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yield name and value of each entry, those of inner tables with a joined name."""
+    """Yield name and value of each entry; inner tables get a joined name, long ones one line."""
     for key, value in table.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}: ")
+            simple = not any(isinstance(inner, Mapping | list | tuple) for inner in value.values())
+            if simple and len(value) > _LONG:
+                yield prefix + key, ", ".join(f"{name} {inner}" for name, inner in value.items())
+            else:
+                yield from _flat(value, f"{prefix}{key}: ")
         elif isinstance(value, list | tuple):
             if any(isinstance(item, Mapping) for item in value):
                 for number, item in enumerate(value, start=1):
                     yield from _flat({f"{key} {number}": item}, prefix)
             else:
-                yield prefix + key, " ".join(str(item) for item in value)
+                yield prefix + key, " ".join(str(item) for item in value) or "none"
         else:
             yield prefix + key, value
 
