@@ -105,6 +105,19 @@ def wants_channels_last(settings: FitSettings, device: torch.device) -> bool:
     return settings.channels_last
 
 
+def seed_global(key: int, device: torch.device) -> None:
+    """Seed the global generators that dropout draws from, on the CPU and on one device.
+
+    Not ``torch.manual_seed``: where CUDA is not in use that keeps a stack trace of every call for
+    later, which costs more than a small step and never ends.
+    """
+    torch.default_generator.manual_seed(key)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(key)
+    elif device.type == "mps":
+        torch.mps.manual_seed(key)
+
+
 @contextlib.contextmanager
 def repeatable(*, deterministic: bool) -> Iterator[None]:
     """Leave torch's global generators and switches as they were found.

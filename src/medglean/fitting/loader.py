@@ -185,6 +185,7 @@ class Loader:
         if self._loader is None:
             self._loader = self._open()
         batches = iter(self._loader)
+        _tell_deaths_only_when_asked(batches)
         while True:
             try:
                 batch = next(batches)
@@ -278,8 +279,19 @@ def _start_worker(worker: int) -> None:
         ctypes.CDLL(None).prctl(ask_for_signal_at_parents_death, signal.SIGKILL)
 
 
+def _tell_deaths_only_when_asked(batches: Any) -> None:  # noqa: ANN401 - torch's own iterator
+    """Let a worker's death be found by the next ``next``, within five seconds.
+
+    Otherwise torch's handler of SIGCHLD raises wherever the main process happens to be: in the
+    middle of a step, or of a checkpoint.
+    """
+    if getattr(batches, "_worker_pids_set", False):
+        torch._C._remove_worker_pids(id(batches))
+        batches._worker_pids_set = False
+
+
 def _explained(error: RuntimeError) -> Exception:
-    if "exited unexpectedly" not in str(error):
+    if "DataLoader worker" not in str(error):
         return error
     return DataError(
         f"a process that loads batches died: {error}. Most often memory ran out: set fewer "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -151,8 +153,6 @@ class MlflowLog:
 
     def log(self, row: Mapping[str, float], *, step: int) -> None:
         """Take one row; what MLflow cannot store, such as NaN, is left out."""
-        import time
-
         now = int(time.time() * 1000)
         metrics = [
             self._metric(name, float(value), now, step)
@@ -167,9 +167,12 @@ class MlflowLog:
 
 
 def _mlflow_store(folder: Path) -> str:
-    import os
-
-    return os.environ.get("MLFLOW_TRACKING_URI") or (folder / "store").absolute().as_uri()
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if named:
+        return named
+    # MLflow asks for a database by default, whose driver its small package does not bring
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    return (folder / "store").absolute().as_uri()
 
 
 def make_loggers(names: Sequence[str], folder: Path, *, first_step: int) -> list[Logger]:

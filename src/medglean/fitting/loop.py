@@ -25,6 +25,7 @@ from medglean.fitting.devices import (
     make_fabric,
     mean_over_devices,
     repeatable,
+    seed_global,
     wants_channels_last,
     without_exchange,
 )
@@ -204,6 +205,7 @@ class _Loop:
         self.record.take_up()
         self.state = self.record.state
         self.watch = LossWatch(self.state)
+        self.update.begin_step(rate_factor=self._rate_factor(max(0, self.state.step - 1)))
         self.record.open(loggers)
         if self.rank == 0:
             self.progress = make_progress() if progress is None else progress
@@ -256,15 +258,9 @@ class _Loop:
     def _step(self, batches: Iterator[Batch], epoch: int, numbers: range) -> None:
         """Do one optimiser step over the batches of these numbers."""
         seed, step = self.settings.seed, self.state.step
-        rate = factor(
-            step,
-            schedule=self.settings.schedule,
-            total_steps=self.total_steps,
-            steps_per_epoch=self.steps_per_epoch,
-        )
-        self.update.begin_step(rate_factor=rate)
+        self.update.begin_step(rate_factor=self._rate_factor(step))
         # dropout draws from the global generator, which has no memory across steps this way
-        torch.manual_seed(key_of(seed, "global", step, self.rank))
+        seed_global(key_of(seed, "global", step, self.rank), self.fabric.device)
         device = str(self.fabric.device)
         generator = torch_generator(seed, "step", step, self.rank, device=device)
         images = sum(self.loader.batch_images(number) for number in numbers)
@@ -283,6 +279,14 @@ class _Loop:
             self.watch.add(losses, place)
         self._check_called()
         self.state.step += 1
+
+    def _rate_factor(self, step: int) -> float:
+        return factor(
+            step,
+            schedule=self.settings.schedule,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.steps_per_epoch,
+        )
 
     def _on_device(self, batch: Batch) -> Batch:
         moved = cast("Batch", self.fabric.to_device(batch))

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from medglean.errors import UsageError
+from medglean.fitting.devices import seed_global
 from medglean.fitting.settings import FitSettings
 from medglean.fitting.state import Trained
 from medglean.randomness import key_of
@@ -37,8 +38,8 @@ def measure(
     if fabric.world_size > 1:  # running statistics differ between devices; the first one's count
         for tensor in _buffers(trained):
             tensor.copy_(fabric.broadcast(tensor))
-    torch.manual_seed(key_of(settings.seed, "validate", step))
-    with trained.averaged(), _evaluating(trained.networks), torch.no_grad():
+    seed_global(key_of(settings.seed, "validate", step), fabric.device)
+    with trained.averaged(), _evaluating(networks), torch.no_grad():
         found = validate(networks)
     metrics = {name: float(value) for name, value in found.items()}
     if fabric.world_size > 1:
