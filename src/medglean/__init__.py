@@ -14,18 +14,28 @@ __version__ = "0.1.0"
 _HOME = {
     "Manifest": "medglean.data.manifest",
     "Picture": "medglean.data.picture",
-    "evaluate": "medglean.classify.task",
-    "index": "medglean.data.index",
-    "predict": "medglean.classify.task",
+    "audit": "medglean.api",
+    "evaluate": "medglean.api",
+    "index": "medglean.api",
+    "predict": "medglean.api",
     "read": "medglean.data.readers",
-    "train": "medglean.classify.task",
+    "train": "medglean.api",
 }
 
-__all__ = ["Manifest", "Picture", "__version__", "evaluate", "index", "predict", "read", "train"]
+__all__ = [
+    "Manifest",
+    "Picture",
+    "__version__",
+    "audit",
+    "evaluate",
+    "index",
+    "predict",
+    "read",
+    "train",
+]
 
 if TYPE_CHECKING:
-    from medglean.classify.task import evaluate, predict, train
-    from medglean.data.index import index
+    from medglean.api import audit, evaluate, index, predict, train
     from medglean.data.manifest import Manifest
     from medglean.data.picture import Picture
     from medglean.data.readers import read

@@ -15,6 +15,7 @@ from torch import nn
 
 from medglean.classify.learning import Kind
 from medglean.classify.settings import ClassifyPreset
+from medglean.data.fetch import Normalise
 from medglean.errors import CheckpointError, RunFolderError
 from medglean.nn.backbones import build_backbone
 from medglean.runs.preset import load_preset
@@ -38,9 +39,8 @@ class Classifier:
         Names of the outputs.
     kind
         ``single`` or ``multi``.
-    mean, std
-        Per channel, subtracted from and divided into values in [0, 1]; ``None`` where the preset's
-        ``inputs.normalise`` is ``none`` or ``image``.
+    normalise
+        What is done to values in [0, 1] before the network sees them.
     weights_sha256
         SHA-256 of the weights file.
     """
@@ -49,8 +49,7 @@ class Classifier:
     preset: ClassifyPreset
     classes: tuple[str, ...]
     kind: Kind
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
+    normalise: Normalise
     weights_sha256: str
 
 
@@ -61,8 +60,7 @@ def save_classifier(
     preset: ClassifyPreset,
     classes: Sequence[str],
     kind: Kind,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
+    normalise: Normalise,
 ) -> Classifier:
     """Write the network's weights and facts into a run, and return them as one."""
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
@@ -78,20 +76,11 @@ def save_classifier(
             "kind": kind,
             "channels": preset.images.channel_count,
             "size_px": list(preset.images.size_px),
-            "mean": None if mean is None else list(mean),
-            "std": None if std is None else list(std),
+            "normalise": normalise.model_dump(mode="json"),
             "weights_sha256": digest,
         },
     )
-    return Classifier(
-        network.eval(),
-        preset,
-        tuple(classes),
-        kind,
-        None if mean is None else tuple(mean),
-        None if std is None else tuple(std),
-        digest,
-    )
+    return Classifier(network.eval(), preset, tuple(classes), kind, normalise, digest)
 
 
 def load_classifier(path: Path) -> Classifier:
@@ -133,8 +122,7 @@ def load_classifier(path: Path) -> Classifier:
         preset,
         tuple(facts["classes"]),
         facts["kind"],
-        None if facts["mean"] is None else tuple(facts["mean"]),
-        None if facts["std"] is None else tuple(facts["std"]),
+        Normalise.model_validate(facts["normalise"]),
         facts["weights_sha256"],
     )
 

@@ -54,9 +54,13 @@ class LabelSettings(_Settings):
     of findings from column ``labels`` (binary cross-entropy). ``auto``: ``multi`` where the
     manifest has a column ``labels`` and no ``label``."""
     classes: tuple[str, ...] | None = None
-    """Names and order of the classes; by default all of the training part, sorted."""
+    """Names and order of the classes; by default all that occur, sorted. Images of other classes
+    are left out, and counted in the report."""
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target spread evenly over all classes."""
+    min_images: int = Field(default=2, ge=1)
+    """A class with fewer images is refused (``single``): one image cannot be learnt from and
+    tested on. 1 lets it pass."""
     weights: Literal["none", "balanced"] = "none"
     """``balanced``: each class counts n / (k n_class) in the loss."""
     threshold: float = Field(default=0.5, gt=0, lt=1)

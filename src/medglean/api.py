@@ -1,0 +1,320 @@
+"""The verbs of the command line as functions: each names its capability and hands over.
+
+Importing this loads pandas; torch is loaded only by the functions that need it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from medglean.console import progress
+from medglean.data.manifest import Manifest
+from medglean.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medglean.data.audit_result import AuditResult
+    from medglean.data.index import IndexResult
+    from medglean.runs.report import Report
+
+CAPABILITIES = ("classify",)
+
+
+def index(
+    source: str | Path,
+    *,
+    out: str | Path,
+    layout: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    single_label: bool = False,
+    include_ct: bool = False,
+    frames: Literal["each", "file"] = "each",
+    keep_ids: bool = False,
+    key_file: str | Path | None = None,
+    follow_links: bool = False,
+    overwrite: bool = False,
+    workers: int = 2,
+) -> IndexResult:
+    """Write a manifest of the images in a folder; see :func:`medglean.data.index.index`."""
+    from medglean.data.index import index as make_manifest
+
+    with progress("reading headers") as tell:
+        return make_manifest(
+            source,
+            out=out,
+            layout=layout,
+            columns=columns,
+            single_label=single_label,
+            include_ct=include_ct,
+            frames=frames,
+            keep_ids=keep_ids,
+            key_file=key_file,
+            follow_links=follow_links,
+            overwrite=overwrite,
+            workers=workers,
+            progress=tell,
+        )
+
+
+def audit(
+    manifest: str | Path | Manifest,
+    *,
+    out: Path | None = None,
+    fail_on: Sequence[str] = (),
+    workers: int = 2,
+    command: Sequence[str] | None = None,
+) -> AuditResult:
+    """Look at every image once and tell what is wrong with a data set.
+
+    Parameters
+    ----------
+    manifest
+        A file, or a manifest.
+    out
+        Folder to make for the report and the lists; by default nothing is written.
+    fail_on
+        Kinds of findings that are not acceptable, such as ``"unreadable"`` or ``"shortcut:0.9"``.
+
+    Raises
+    ------
+    GateError
+        If one of ``fail_on`` was found; the report is written before.
+    """
+    from medglean.audit_page import write_audit
+    from medglean.data.audit import audit as look
+    from medglean.data.audit_result import check_gates
+
+    check_gates(fail_on)
+    given = _manifest(manifest)
+    with progress("looking at images", total=len(given)) as tell:
+        found = look(given, workers=workers, progress=tell)
+    if out is not None:
+        write_audit(found, given, out=out, command=sys.argv if command is None else command)
+    found.check(fail_on)
+    return found
+
+
+def train(
+    capability: str,
+    preset: str | Path,
+    manifest: str | Path | Manifest,
+    *,
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    cache: str | Path | None = None,
+    workers: int = 2,
+    command: Sequence[str] | None = None,
+) -> Report:
+    """Train a network by a preset and measure it on images that were kept aside.
+
+    Parameters
+    ----------
+    capability
+        ``"classify"``.
+    preset
+        Name of a preset, or the path of a TOML file.
+    manifest
+        A file, or a manifest.
+    out
+        Run folder to make.
+    overrides
+        Settings to change, such as ``"fit.epochs=3"``.
+    resume
+        Go on with the run in ``out``.
+    cache
+        Folder of decoded images; by default ``.medglean-cache`` beside the manifest.
+    workers
+        Images decoded at the same time.
+    """
+    from medglean.classify import task
+    from medglean.classify.settings import ClassifyPreset
+    from medglean.runs.preset import load_preset
+
+    _check_capability(capability)
+    settings = load_preset(preset, ClassifyPreset, overrides=overrides)
+    given = _manifest(manifest)
+    with progress("decoding images") as tell:
+        return task.fit(
+            given,
+            settings,
+            out=Path(out),
+            command=sys.argv if command is None else command,
+            resume=resume,
+            cache=None if cache is None else Path(cache),
+            workers=workers,
+            progress=tell,
+        )
+
+
+def plan(
+    capability: str,
+    preset: str | Path,
+    manifest: str | Path | Manifest,
+    *,
+    overrides: Sequence[str] = (),
+) -> list[str]:
+    """Check what `train` would check and say what it would do; nothing is written or decoded."""
+    from medglean.classify.prepare import choose
+    from medglean.classify.settings import ClassifyPreset
+    from medglean.runs.preset import load_preset
+
+    _check_capability(capability)
+    settings = load_preset(preset, ClassifyPreset, overrides=overrides)
+    chosen = choose(_manifest(manifest), settings)
+    parts = chosen.manifest.frame["split"].value_counts()
+    counts = ", ".join(f"{int(parts.get(part, 0)):,} {part}" for part in ("train", "val", "test"))
+    return [
+        f"{settings.name}: {settings.model.architecture}, {settings.fit.epochs} epochs",
+        f"classes: {', '.join(chosen.classes)}",
+        f"images: {counts}; kept together by {chosen.manifest.grouped_by}",
+        *(str(problem) for problem in chosen.problems),
+    ]
+
+
+def predict(
+    run: str | Path,
+    source: str | Path | Manifest,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    workers: int = 2,
+    accelerator: str = "auto",
+    keep_ids: bool = False,
+    key_file: str | Path | None = None,
+    command: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Apply a trained run to a folder of images or to a manifest.
+
+    Parameters
+    ----------
+    run
+        Folder of a finished training run.
+    source
+        A folder, which is indexed first; a manifest's file; or a manifest.
+    out
+        Folder to make: predictions, problems, log.
+    resume
+        Go on where an earlier call stopped.
+    """
+    from medglean.classify import task
+
+    words = sys.argv if command is None else command
+    problems: list[Problem] = []
+    if isinstance(source, Manifest):
+        given = source
+    elif Path(source).is_dir():
+        given, problems = _indexed(Path(source), keep_ids, key_file, workers)
+    else:
+        given = Manifest.read(source)
+    with progress("scoring images") as tell:
+        return task.apply(
+            Path(run),
+            given,
+            out=Path(out),
+            command=words,
+            resume=resume,
+            workers=workers,
+            accelerator=accelerator,
+            told=problems,
+            progress=tell,
+        )
+
+
+def _indexed(
+    folder: Path, keep_ids: bool, key_file: str | Path | None, workers: int
+) -> tuple[Manifest, list[Problem]]:
+    with tempfile.TemporaryDirectory(prefix="medglean-") as place:
+        made = index(
+            folder,
+            out=Path(place) / "manifest.parquet",
+            keep_ids=keep_ids,
+            key_file=key_file,
+            workers=workers,
+        )
+        return Manifest.read(Path(place) / "manifest.parquet"), made.problems
+
+
+def evaluate(
+    run: str | Path,
+    manifest: str | Path | Manifest,
+    *,
+    out: str | Path,
+    split: str | None = None,
+    resume: bool = False,
+    cache: str | Path | None = None,
+    workers: int = 2,
+    accelerator: str = "auto",
+    command: Sequence[str] | None = None,
+) -> Report:
+    """Measure a trained run on the labelled images of a manifest.
+
+    Parameters
+    ----------
+    split
+        Only this part: the manifest's own split, or where it has none the run's.
+    """
+    from medglean.classify import task
+
+    with progress("decoding images") as tell:
+        return task.evaluate(
+            Path(run),
+            _manifest(manifest),
+            out=Path(out),
+            split=split,
+            command=sys.argv if command is None else command,
+            resume=resume,
+            cache=None if cache is None else Path(cache),
+            workers=workers,
+            accelerator=accelerator,
+            progress=tell,
+        )
+
+
+def _manifest(given: str | Path | Manifest) -> Manifest:
+    return given if isinstance(given, Manifest) else Manifest.read(given)
+
+
+def _check_capability(capability: str) -> None:
+    if capability not in CAPABILITIES:
+        raise UsageError(
+            f"{capability!r} cannot be trained; expected one of {', '.join(CAPABILITIES)}."
+        )
+
+
+def study_floor(
+    manifest: str | Path | Manifest,
+    *,
+    preset: str | Path = "cxr-small",
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    cache: str | Path | None = None,
+    workers: int = 2,
+    command: Sequence[str] | None = None,
+) -> Report:
+    """Train a classifier and set it beside its floor and the shortcut probes.
+
+    See :func:`medglean.classify.study.floor`.
+    """
+    from medglean.classify.settings import ClassifyPreset
+    from medglean.classify.study import floor
+    from medglean.runs.preset import load_preset
+
+    settings = load_preset(preset, ClassifyPreset, overrides=overrides)
+    with progress("decoding images") as tell:
+        return floor(
+            _manifest(manifest),
+            settings,
+            out=Path(out),
+            command=sys.argv if command is None else command,
+            resume=resume,
+            cache=None if cache is None else Path(cache),
+            workers=workers,
+            progress=tell,
+        )

@@ -1,0 +1,122 @@
+"""The table of scores: one row per image, raw logits beside probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from medglean.arrays import ScoreTable
+from medglean.classify.learning import Kind, logits_of, probabilities
+from medglean.classify.model import Classifier
+from medglean.data.augment import to_float
+from medglean.data.imageset import ImageSet
+from medglean.errors import DataError
+
+LOGIT = "logit."
+PROBABILITY = "probability."
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a classifier says of some rows of a manifest.
+
+    Attributes
+    ----------
+    rows
+        Positions in the manifest, shape (m,).
+    logits, probability
+        Shape (m, k).
+    """
+
+    rows: np.ndarray
+    logits: np.ndarray
+    probability: ScoreTable
+
+
+def score_rows(classifier: Classifier, images: ImageSet, rows: np.ndarray) -> Scores:
+    """Apply a classifier to rows of an image set that have an image."""
+    settings = classifier.preset.predict
+    with torch.inference_mode():
+        logits = logits_of(
+            classifier.network,
+            _batches(classifier, images, rows, settings.batch_size),
+            flip=settings.flip,
+        )
+    if len(rows) == 0:
+        logits = np.zeros((0, len(classifier.classes)), np.float32)
+    return Scores(rows, logits, probabilities(logits, kind=classifier.kind))
+
+
+def _batches(
+    classifier: Classifier, images: ImageSet, rows: np.ndarray, size: int
+) -> Iterator[torch.Tensor]:
+    for start in range(0, len(rows), size):
+        values = to_float(np.ascontiguousarray(images.stored[rows[start : start + size]]))
+        yield classifier.normalise(torch.from_numpy(values))
+
+
+def called_names(
+    probability: ScoreTable, classes: Sequence[str], *, kind: Kind, threshold: float
+) -> list[str]:
+    """Return what each image is called: a class, or findings joined by ``;``."""
+    if kind == "single":
+        return [classes[j] for j in probability.argmax(axis=1)]
+    return [
+        ";".join(name for name, p in zip(classes, row, strict=True) if p >= threshold)
+        for row in probability
+    ]
+
+
+def score_frame(
+    classifier: Classifier, images: ImageSet, scores: Scores, *, truth: bool
+) -> pd.DataFrame:
+    """Return the table that is written: id, image, truth where asked, call, scores, warnings.
+
+    Rows of the image set without an image are not in it; `failure_frame` tells them.
+    """
+    manifest = images.manifest
+    chosen = manifest.frame.iloc[scores.rows]
+    columns: dict[str, object] = {"id": chosen["id"].to_numpy(dtype=object)}
+    for name in (*manifest.image_columns, "patient", "group", "split"):
+        if name in chosen:
+            columns[name] = chosen[name].to_numpy(dtype=object)
+    if truth and images.label_column is not None:
+        columns[images.label_column] = chosen[images.label_column].to_numpy(dtype=object)
+    columns["predicted"] = called_names(
+        scores.probability,
+        classifier.classes,
+        kind=classifier.kind,
+        threshold=classifier.preset.labels.threshold,
+    )
+    for j, name in enumerate(classifier.classes):
+        columns[PROBABILITY + name] = scores.probability[:, j]
+    for j, name in enumerate(classifier.classes):
+        columns[LOGIT + name] = scores.logits[:, j].astype(np.float64)
+    told: dict[int, list[str]] = {}
+    for problem in images.warnings:
+        if problem.row is not None:
+            told.setdefault(problem.row - 2, []).append(problem.found)
+    columns["warnings"] = [" ".join(told.get(int(row), [])) for row in scores.rows]
+    return pd.DataFrame(columns)
+
+
+def read_probability(frame: pd.DataFrame, classes: Sequence[str], *, file: str) -> ScoreTable:
+    """Return the probabilities of a score table, shape (n, k).
+
+    Raises
+    ------
+    DataError
+        If a class has no column.
+    """
+    missing = [name for name in classes if PROBABILITY + name not in frame]
+    if missing:
+        raise DataError(
+            f"{file}: no column {PROBABILITY + missing[0]!r}; expected one for each of "
+            f"{', '.join(classes)}. Predict again with this run."
+        )
+    values: np.ndarray = frame[[PROBABILITY + name for name in classes]].to_numpy(dtype=np.float64)
+    return values

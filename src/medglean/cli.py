@@ -1,0 +1,427 @@
+"""The command line: one entry point, verbs, ``key=value`` overrides after the options.
+
+Nothing heavy is imported before a command needs it, so that ``medglean --help`` answers at once.
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 bad data, 4 a gate not met, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medglean.errors import MedgleanError, UsageError
+
+app = typer.Typer(
+    name="medglean",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help=(
+        "Glean more from fewer labels: curate, classify, map disease and stain medical images. "
+        "Research software, never a diagnosis."
+    ),
+)
+
+
+class Capability(StrEnum):
+    """What can be trained."""
+
+    classify = "classify"
+
+
+class Frames(StrEnum):
+    """What becomes a row of a manifest."""
+
+    each = "each"
+    file = "file"
+
+
+class Device(StrEnum):
+    """Where networks run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+class Part(StrEnum):
+    """A part of a split."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+Data = Annotated[Path, typer.Argument(help="Manifest: CSV or Parquet, one row per image.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make; must not exist.")]
+Run = Annotated[Path, typer.Argument(help="Folder of a finished training run.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random; else the preset's.")]
+OnDevice = Annotated[Device, typer.Option("--device", help="Where the network runs.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier call stopped.")]
+Workers = Annotated[int, typer.Option(min=1, help="Images decoded at the same time.")]
+KeepIds = Annotated[
+    bool, typer.Option("--keep-ids", help="Keep DICOM patient ids instead of pseudonyms.")
+]
+KeyFile = Annotated[Path | None, typer.Option(help="Key of the pseudonyms; see the docs.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder of decoded images; by default .medglean-cache by the manifest."),
+]
+
+
+def _say(text: str = "") -> None:
+    typer.echo(text)
+
+
+def _warn(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to create.")] = Path(
+        "medglean-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the phantoms and of the training.")] = 0,
+) -> None:
+    """Run the whole pipeline on made-up images and end with a report."""
+    from medglean.demo import run_demo
+
+    report = run_demo(out, seed=seed, say=_say)
+    _say(f"Open this in a browser: {report}")
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what works here: versions, devices, codecs, optional parts."""
+    from medglean.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        _say(f"{finding.state:<7}{finding.part}: {finding.detail}")
+    faults = sum(finding.state == "fault" for finding in findings)
+    _say(f"{faults} fault{'' if faults == 1 else 's'}." if faults else "All well.")
+    if faults:
+        raise typer.Exit(code=1)
+
+
+@app.command()
+def presets() -> None:
+    """List the recipes that come with medglean."""
+    from medglean.runs.preset import list_presets
+
+    for name, summary in list_presets():
+        _say(f"{name:<20} {summary}")
+    _say("A path to a TOML file works in their place.")
+
+
+@app.command()
+def index(
+    source: Annotated[Path, typer.Argument(help="Folder of images, or a CSV above its images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Manifest to write: .parquet or .csv.")],
+    layout: Annotated[str, typer.Option(help="auto, or the name of a layout.")] = "auto",
+    column: Annotated[
+        list[str] | None, typer.Option(help="For tables: ours=theirs, such as label=subtype.")
+    ] = None,
+    single_label: Annotated[
+        bool, typer.Option("--single-label", help="One class per image where a set has several.")
+    ] = False,
+    include_ct: Annotated[bool, typer.Option("--include-ct", help="Keep CT slices.")] = False,
+    frames: Annotated[Frames, typer.Option(help="A row for each frame, or for the file.")] = (
+        Frames.each
+    ),
+    keep_ids: KeepIds = False,
+    key_file: KeyFile = None,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Follow links.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the manifest.")] = False,
+    workers: Workers = 2,
+) -> None:
+    """Write a manifest of the images in a folder, and a list of problems beside it.
+
+    Example: medglean index scans/ -o scans.parquet
+    """
+    from medglean import api
+
+    made = api.index(
+        source,
+        out=out,
+        layout=layout,
+        columns=_pairs(column or []),
+        single_label=single_label,
+        include_ct=include_ct,
+        frames=frames.value,
+        keep_ids=keep_ids,
+        key_file=key_file,
+        follow_links=follow_links,
+        overwrite=overwrite,
+        workers=workers,
+    )
+    _say(made.summary())
+    _say(f"Next: medglean audit {out}")
+
+
+@app.command()
+def audit(
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to make for a report and lists.")
+    ] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(help="Exit 4 on this kind, such as unreadable or shortcut:0.9. Repeatable."),
+    ] = None,
+    workers: Workers = 2,
+) -> None:
+    """Look for unreadable files, duplicates, patients on both sides, and shortcuts.
+
+    Example: medglean audit scans.parquet -o audit/ --fail-on unreadable
+    """
+    from medglean import api
+    from medglean.data.audit_result import check_gates
+
+    check_gates(fail_on or [])
+    found = api.audit(data, out=out, workers=workers)
+    for line in found.summary_lines():
+        _say(line)
+    if out is not None:
+        _say(f"Report: {out / 'report.html'}")
+    found.check(fail_on or [])
+
+
+@app.command()
+def train(
+    capability: Annotated[Capability, typer.Argument(help="What to train.")],
+    preset: Annotated[str, typer.Argument(help="Name or TOML file; see `medglean presets`.")],
+    data: Data,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change, such as fit.epochs=3.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder to make; by default in runs/.")
+    ] = None,
+    seed: Seed = None,
+    device: OnDevice = Device.auto,
+    resume: Resume = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and write nothing.")
+    ] = False,
+    cache: Cache = None,
+    workers: Workers = 2,
+) -> None:
+    """Train a network and measure it on images that were kept aside.
+
+    Example: medglean train classify cxr-small scans.parquet -o runs/first fit.epochs=3
+    """
+    from medglean import api
+
+    changes = [f"fit.accelerator={device.value}"] if device is not Device.auto else []
+    changes += [] if seed is None else [f"fit.seed={seed}"]
+    changes += overrides or []
+    if dry_run:
+        for line in api.plan(capability.value, preset, data, overrides=changes):
+            _say(line)
+        _say("Nothing was written.")
+        return
+    place = out or _new_run(preset, resume=resume)
+    report = api.train(
+        capability.value,
+        preset,
+        data,
+        out=place,
+        overrides=changes,
+        resume=resume,
+        cache=cache,
+        workers=workers,
+    )
+    _say(report.summary())
+    _say(f"Report: {place / 'report.html'}")
+
+
+@app.command()
+def predict(
+    run: Run,
+    source: Annotated[Path, typer.Argument(help="Folder of images, or a manifest.")],
+    out: Out,
+    device: OnDevice = Device.auto,
+    resume: Resume = False,
+    keep_ids: KeepIds = False,
+    key_file: KeyFile = None,
+    workers: Workers = 2,
+) -> None:
+    """Apply a trained run to images, labelled or not.
+
+    Example: medglean predict runs/first new-scans/ -o predictions/
+    """
+    from medglean import api
+
+    table = api.predict(
+        run,
+        source,
+        out=out,
+        resume=resume,
+        workers=workers,
+        accelerator=device.value,
+        keep_ids=keep_ids,
+        key_file=key_file,
+    )
+    _say(f"{len(table):,} images were scored. Research use only, never a diagnosis.")
+    _say(f"Predictions: {out / 'predictions.csv'}; problems: {out / 'problems.csv'}")
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    data: Data,
+    out: Out,
+    split: Annotated[Part | None, typer.Option(help="Only this part of the split.")] = None,
+    device: OnDevice = Device.auto,
+    resume: Resume = False,
+    cache: Cache = None,
+    workers: Workers = 2,
+) -> None:
+    """Measure a trained run on labelled images, with intervals over patients.
+
+    Example: medglean evaluate runs/first other-hospital.parquet -o evaluation/
+    """
+    from medglean import api
+
+    report = api.evaluate(
+        run,
+        data,
+        out=out,
+        split=None if split is None else split.value,
+        resume=resume,
+        cache=cache,
+        workers=workers,
+        accelerator=device.value,
+    )
+    _say(report.summary())
+    _say(f"Report: {out / 'report.html'}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to make for a page beside another.")
+    ] = None,
+) -> None:
+    """Say what finished runs came to, in a line each; with --out, on one page.
+
+    Example: medglean report runs/first runs/second -o comparison/
+    """
+    from medglean.compare import compare_runs
+
+    for line in compare_runs(runs, out=out):
+        _say(line)
+
+
+class Study(StrEnum):
+    """Experiments that end in one table."""
+
+    floor = "floor"
+
+
+@app.command()
+def study(
+    name: Annotated[Study, typer.Argument(help="Which experiment.")],
+    data: Data,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change, such as fit.epochs=3.")
+    ] = None,
+    out: Out = Path("study"),
+    preset: Annotated[str, typer.Option(help="Recipe of the network.")] = "cxr-small",
+    seed: Seed = None,
+    resume: Resume = False,
+    cache: Cache = None,
+    workers: Workers = 2,
+) -> None:
+    """Run an experiment: `floor` sets a network beside what needs no network.
+
+    Example: medglean study floor scans.parquet -o runs/floor
+    """
+    from medglean import api
+
+    changes = [] if seed is None else [f"fit.seed={seed}"]
+    found = api.study_floor(
+        data,
+        preset=preset,
+        out=out,
+        overrides=[*changes, *(overrides or [])],
+        resume=resume,
+        cache=cache,
+        workers=workers,
+    )
+    for metric in found.metrics:
+        _say(metric.text())
+    _say(f"{name.value}: {out / 'report.html'}")
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = dict(text.split("=", 1) for text in texts if "=" in text)
+    wrong = [text for text in texts if "=" not in text]
+    if wrong:
+        raise UsageError(f"--column {wrong[0]!r}: expected ours=theirs, such as label=subtype.")
+    return pairs
+
+
+def _new_run(preset: str, *, resume: bool) -> Path:
+    """Return a folder for a run that was given no name."""
+    if resume:
+        raise UsageError("--resume needs --out: say which run to go on with.")
+    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{Path(preset).stem}-{moment}"
+
+
+def main() -> None:
+    """Run the command line and turn medglean's own errors into a message and an exit status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status.
+
+    Parameters
+    ----------
+    arguments
+        The command line without the program's name.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 wrong usage, 3 bad data, 4 a gate not met, 130 interrupted. An error
+        that is not ours is a bug and keeps its traceback.
+    """
+    try:
+        app(args=arguments, prog_name="medglean")
+        return 0
+    except MedgleanError as error:
+        _warn(f"error: {error}")
+        return error.exit_code
+    except SystemExit as stop:  # typer shows wrong usage itself, and always ends so
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        _warn("Interrupted.")
+        return 130
+    except OSError as error:
+        message = _explain(error)
+        if message is None:
+            raise
+        _warn(f"error: {message}")
+        return 3
+
+
+def _explain(error: OSError) -> str | None:
+    """Say what to do about a disk or permission error; None for any other."""
+    place = error.filename or "the output folder"
+    if error.errno == errno.ENOSPC:
+        return f"{place}: the disk is full. Free space, then run the same command with --resume."
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return f"{place}: not allowed to write or read here. Choose another folder with --out."
+    return None
