@@ -58,10 +58,33 @@ def read(
     request = Request.of(reference, root=root, budget_bytes=budget_bytes)
     request.check_file()
     sniffed = sniff(request)
+    if isolated is None:
+        isolated = _is_risky(request, sniffed)
+    if isolated:
+        from medglean.data.sandbox import read_isolated
+
+        return read_isolated(request.name, root=root, budget_bytes=request.budget_bytes)
     picture = _decode(request, sniffed)
     if sniffed.warning:
         picture = replace(picture, warnings=(sniffed.warning, *picture.warnings))
     return picture
+
+
+def _is_risky(request: Request, sniffed: Sniffed) -> bool:
+    """Tell whether a decoder is needed that may crash, and this process is no worker already."""
+    if sniffed.format not in ("DICOM", "TIFF"):
+        return False
+    from medglean.data.sandbox import inside_worker
+
+    if inside_worker():
+        return False
+    if sniffed.format == "DICOM":
+        from medglean.data.readers.dicom_header import dicom_is_risky
+
+        return dicom_is_risky(sniffed.head)
+    from medglean.data.readers.tiff import tiff_is_risky
+
+    return tiff_is_risky(request)
 
 
 def _decode(request: Request, sniffed: Sniffed) -> Picture:

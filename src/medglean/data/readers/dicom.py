@@ -32,8 +32,8 @@ from medglean.data.readers.dicom_values import (
     to_modality,
     without_padding,
 )
+from medglean.data.readers.finite import non_finite
 from medglean.data.readers.request import Request
-from medglean.data.readers.tiff import non_finite
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -153,8 +153,7 @@ def _grey(request: Request, dataset: Dataset, decoded: Decoded, numbers: range) 
             "so that larger is brighter.",
         )
         unit = unit if unit in ("US", "VOI", "1-bit") else f"inverted {unit}"
-    if values.dtype.kind == "f":
-        warnings += non_finite(values)
+    warnings += non_finite(values)
     return _picture(request, dataset, values[np.newaxis], unit, full_scale, warnings)
 
 

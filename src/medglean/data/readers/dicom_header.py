@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
+UNCOMPRESSED = frozenset(
+    {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"}
+)
+"""Transfer syntaxes whose pixels need no decoder."""
+
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 PIXEL_TAGS = (
@@ -106,6 +111,16 @@ def parse(
             "expected DICOM, found no data element.", "Export the image again, or drop the row."
         )
     return dataset
+
+
+def dicom_is_risky(head: bytes) -> bool:
+    """Tell from a file's first bytes whether its pixels are compressed."""
+    at = head.find(b"\x02\x00\x10\x00UI")
+    if at < 0:
+        return False
+    length = int.from_bytes(head[at + 6 : at + 8], "little")
+    syntax = head[at + 8 : at + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")
+    return syntax not in UNCOMPRESSED or syntax.encode() == _DEFLATED
 
 
 def _check_deflated(request: Request) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medglean.data.readers.codestream import check_frame
-from medglean.data.readers.dicom_header import transfer_syntax
+from medglean.data.readers.dicom_header import UNCOMPRESSED, transfer_syntax
 from medglean.data.readers.noise import captured_stderr
 from medglean.data.readers.request import Request
 from medglean.errors import ReadError
@@ -24,9 +24,6 @@ from medglean.errors import ReadError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-UNCOMPRESSED = frozenset(
-    {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"}
-)
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from medglean.data.picture import Picture
+from medglean.data.readers.finite import non_finite
 from medglean.data.readers.header import Header
 from medglean.data.readers.request import Request
 
@@ -90,7 +91,7 @@ def read_nifti(request: Request) -> Picture:
         values=np.ascontiguousarray(values[np.newaxis]),
         unit="US",
         spacing_mm=spacing,
-        warnings=layout.warnings + _non_finite(values),
+        warnings=layout.warnings + non_finite(values, "voxel"),
         axes=tuple(_AXES[axis] for axis in axes),
     )
 
@@ -277,10 +278,3 @@ def _upright(values: np.ndarray, orientation: np.ndarray, kept: tuple[int, ...])
     )
     order = np.argsort([orientation[stored, 0] for stored in remaining])
     return values[flips].transpose(order)
-
-
-def _non_finite(values: np.ndarray) -> tuple[str, ...]:
-    if values.dtype.kind != "f":
-        return ()
-    count = int(values.size - np.isfinite(values).sum())
-    return (f"{count:,} voxel(s) are NaN or infinite and were left as they are.",) if count else ()

@@ -19,6 +19,7 @@ import tifffile
 
 from medglean.data.picture import Picture
 from medglean.data.readers.colours import cmyk_to_rgb, names_of, oriented, without_alpha
+from medglean.data.readers.finite import non_finite
 from medglean.data.readers.header import Header
 from medglean.data.readers.request import Request
 from medglean.errors import ReadError
@@ -298,9 +299,3 @@ def _colour_model(
 def _orientation(page: Page) -> int:
     tag: Any = page.tags.get(274)
     return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
-
-
-def non_finite(values: np.ndarray) -> tuple[str, ...]:
-    """Return a sentence that counts values that are no finite numbers, if there are any."""
-    count = int(values.size - np.isfinite(values).sum())
-    return (f"{count:,} value(s) are NaN or infinite and were left as they are.",) if count else ()
