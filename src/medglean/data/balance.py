@@ -48,7 +48,7 @@ def balance(
     -------
     ndarray
         Part of each group, counted from 0. No part is empty where there are as many groups as
-        parts.
+        parts, unless too many stand already.
 
     Examples
     --------
@@ -61,43 +61,48 @@ def balance(
     counts = counts[:, counts.sum(axis=0) > 0]
     luck = np.array([key_of(seed, "split", str(name)) for name in names])
     sides = np.full(len(counts), -1) if standing is None else standing.astype(np.int64)
-    wanted = np.outer(shares, counts.sum(axis=0)).astype(np.float64)
-    sizes = counts.sum(axis=1)
-    room = np.array(shares) * sizes.sum()
-    for part in range(len(shares)):
-        wanted[part] -= counts[sides == part].sum(axis=0)
-        room[part] -= sizes[sides == part].sum()
+    totals, sizes = counts.sum(axis=0), counts.sum(axis=1)
+    wanted = [[share * int(total) for total in totals] for share in shares]
+    room = [share * int(sizes.sum()) for share in shares]
 
+    def take(group: int, part: int) -> None:
+        for place in np.flatnonzero(counts[group]).tolist():
+            wanted[part][place] -= int(counts[group, place])
+        room[part] -= int(sizes[group])
+
+    for group in np.flatnonzero(sides >= 0).tolist():
+        take(group, int(sides[group]))
     while (left := np.flatnonzero(sides < 0)).size:
         remaining = counts[left].sum(axis=0)
         rarest = int(np.where(remaining > 0, remaining, np.iinfo(np.int64).max).argmin())
         holders = left[counts[left, rarest] > 0]
         # largest first: small groups, dealt last, even out what large ones could not
         order = holders[np.lexsort((luck[holders], -sizes[holders], -counts[holders, rarest]))]
-        for group in order:
-            part = _neediest(wanted[:, rarest], room, shares)
+        for group in order.tolist():
+            # to whom most of this class is due; among equals, to whom most images are
+            part = max(
+                range(len(shares)),
+                key=lambda p: (round(wanted[p][rarest], 9), round(room[p], 9), shares[p]),
+            )
             sides[group] = part
-            wanted[part] -= counts[group]
-            room[part] -= sizes[group]
-    _fill_empty(sides, sizes, luck, np.array(shares))
+            take(group, part)
+    free = np.ones(len(sides), dtype=bool) if standing is None else standing < 0
+    _fill_empty(sides, sizes, luck, np.array(shares), free)
     return sides
 
 
-def _neediest(wanted: np.ndarray, room: np.ndarray, shares: Sequence[float]) -> int:
-    """Return the part that wants most of a class; among equals the one with most room."""
-    return int(np.lexsort((-np.asarray(shares), -room.round(9), -wanted.round(9)))[0])
-
-
-def _fill_empty(sides: np.ndarray, sizes: np.ndarray, luck: np.ndarray, shares: np.ndarray) -> None:
-    """Give each empty part the smallest group of the part that is most over its share."""
+def _fill_empty(
+    sides: np.ndarray, sizes: np.ndarray, luck: np.ndarray, shares: np.ndarray, free: np.ndarray
+) -> None:
+    """Give each empty part the smallest free group of the part that is most over its share."""
     for part in range(len(shares)):
         if (sides == part).any():
             continue
         groups = np.bincount(sides, minlength=len(shares))
-        surplus = np.array([sizes[sides == p].sum() for p in range(len(shares))], dtype=float)
-        surplus -= shares * sizes.sum()
-        surplus[groups < 2] = -np.inf  # never empty one part to fill another
-        if np.isneginf(surplus).all():
-            return
-        giver = np.flatnonzero(sides == surplus.argmax())
-        sides[giver[np.lexsort((luck[giver], sizes[giver]))[0]]] = part
+        # never empty one part to fill another, nor move what stood there before
+        giving = [p for p in range(len(shares)) if groups[p] > 1 and free[sides == p].any()]
+        if not giving:
+            continue
+        giver = max(giving, key=lambda p: sizes[sides == p].sum() - shares[p] * sizes.sum())
+        givable = np.flatnonzero((sides == giver) & free)
+        sides[givable[np.lexsort((luck[givable], sizes[givable]))[0]]] = part

@@ -40,7 +40,8 @@ def split_by_group(
     """Give every row of a manifest its ``split``.
 
     A split that stands in the manifest is kept: rows that have one keep it, rows that have none
-    go where their group is, and only the rest is dealt out.
+    go where their group is, and only the rest is dealt out. Where every row has one, the manifest
+    comes back as it was, whatever the fractions.
 
     Parameters
     ----------
@@ -78,6 +79,8 @@ def split_by_group(
     shares = _checked_shares(fractions)
     names = joined_groups(manifest, group=group, tied=tied, tied_by=tied_by)
     fixed = None if overwrite else _standing_split(manifest, names)
+    if fixed is not None and (fixed != "").all():
+        return manifest
     units, unit_of_row = np.unique(names, return_inverse=True)
     if len(units) < len(shares):
         raise SplitError(
@@ -99,6 +102,12 @@ def split_by_group(
                 )
     sides = balance(counts, list(shares.values()), names=units, seed=seed, standing=standing)
     parts = np.array(list(shares), dtype=object)
+    empty = [part for place, part in enumerate(parts) if not (sides == place).any()]
+    if empty:
+        raise SplitError(
+            f"{manifest_name(manifest)}: too many groups have a part already, and none is left for "
+            f"{empty[0]!r}. Ask for fewer parts, or overwrite the split."
+        )
     return manifest.with_columns(split=pd.Series(parts[sides[unit_of_row]], dtype="str"))
 
 
