@@ -116,7 +116,7 @@ def _save_nifti(
     for path, part in parts.items():
         # rows run backwards and columns to the left; RAS wants right, front, head
         volume = part.transpose(2, 1, 0)[::-1, ::-1, :]
-        image = nib.Nifti1Image(np.ascontiguousarray(volume), affine)  # type: ignore[no-untyped-call]
+        image = nib.Nifti1Image(np.ascontiguousarray(volume), affine)
         nib.save(image, folder / path)
     return [
         {column: f"{path}#axis=2,index={k}" for column, path in paths.items()}

@@ -60,7 +60,7 @@ def cxr_image(
         scale=rng.uniform(0.88, 1.12),
         at=(rng.uniform(-0.06, 0.06), rng.uniform(-0.06, 0.08)),
     )
-    u = u + build.scoliosis * np.sin(2.5 * v)
+    u, v = anatomy.in_patient(build, u, v)
     breath = rng.uniform(-0.06, 0.04)
     lungs, depth = anatomy.lungs(build, u, v, breath)
     vessels = anatomy.tree(build, u, v, size_px)

@@ -34,6 +34,8 @@ class Thorax:
     fat: float  # thickness of soft tissue
     tree: int  # key of the vessel tree
     scoliosis: float
+    lean: float  # how much larger one half of the chest is than the other
+    shape: int  # key of what is this patient's own in the course of all outlines
 
     @classmethod
     def of(cls, seed: int, patient: int) -> Thorax:
@@ -42,17 +44,33 @@ class Thorax:
         draw = rng.uniform
         right = draw(0.30, 0.50)
         return cls(
-            half_width=draw(0.56, 0.68),
-            apex=draw(-0.78, -0.66),
+            half_width=draw(0.53, 0.70),
+            apex=draw(-0.80, -0.64),
             dome=(right, right + draw(0.02, 0.09)),
-            heart=draw(0.20, 0.33),
+            heart=draw(0.16, 0.36),
             knob=draw(0.02, 0.06),
-            ribs=draw(0.10, 0.22),
+            ribs=draw(0.05, 0.26),
             bone=draw(0.75, 1.25),
             fat=draw(0.8, 1.3),
             tree=int(rng.integers(2**31)),
-            scoliosis=draw(-0.03, 0.03),
+            scoliosis=draw(-0.04, 0.04),
+            lean=draw(-0.08, 0.08),
+            shape=int(rng.integers(2**31)),
         )
+
+
+def in_patient(build: Thorax, u: Plane, v: Plane) -> tuple[Plane, Plane]:
+    """Return coordinates in which every patient has the same chest, from those of this patient.
+
+    Without this the chests of two patients would differ in a dozen numbers only, and be taken for
+    near copies of one another.
+    """
+    rng = numpy_generator(build.shape, "cxr-shape")
+    size_px = (u.shape[0], u.shape[1])
+    sideways = 0.030 * shapes.smooth_noise(rng, size_px, 3.5)
+    downwards = 0.034 * shapes.smooth_noise(rng, size_px, 3.5)
+    bent = u + build.scoliosis * np.sin(2.5 * v)
+    return bent * (1 + build.lean * ramp(bent, 0.6)) + sideways, v + downwards
 
 
 def lungs(build: Thorax, u: Plane, v: Plane, breath: float) -> tuple[Plane, Plane]:
@@ -170,16 +188,19 @@ def skeleton(build: Thorax, u: Plane, v: Plane) -> Plane:
 
 def _add_ribs(bones: Plane, build: Thorax, s: np.ndarray, rows: np.ndarray) -> None:
     """Add eleven ribs: from the spine outwards and down, then forwards, fainter and steeper."""
-    pitch = (build.dome[0] - build.apex) / 8.6
+    rng = numpy_generator(build.shape, "cxr-ribs")
+    pitch = (build.dome[0] - build.apex) / rng.uniform(7.9, 9.3)
     for rib in range(11):
-        root = build.apex + 0.02 + rib * pitch
+        root = build.apex + 0.02 + (rib + rng.uniform(-0.12, 0.12)) * pitch
         arch = float(np.sqrt(max(1 - max(1 - rib / 4.6, 0.0) ** 2.2, 0.06)))
         reach = build.half_width * arch + 0.035
         t = np.clip(s / reach, 0, 1.0)
         fall = build.ribs * (0.75 + 0.05 * rib)
         back = root - 0.10 * np.sin(np.pi * t) * (1 - 0.04 * rib) + fall * t**2.2
         shown = ramp(reach - s, 0.03) * ramp(s - 0.05, 0.03)
-        _add_tube(bones, rows, back, half=0.021, density=1.25 * shown)
+        _add_tube(
+            bones, rows, back, half=rng.uniform(0.017, 0.025), density=rng.uniform(1.0, 1.4) * shown
+        )
         if rib < 8:
             front = root + fall + (0.12 + 0.85 * build.ribs) * (1 - t) ** 0.75
             faint = ramp(reach - s, 0.03) * ramp(s - 0.36 * reach - 0.02 * rib, 0.16)
