@@ -534,9 +534,13 @@ def test_ids_become_pseudonyms_under_the_key(source, own_key):
 
 
 def test_ids_are_kept_when_asked_for_and_no_key_is_made(source, own_key):
-    dicom(source / "a.dcm", PatientID="4711", StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.4")
+    dicom(
+        source / "a.dcm", PatientID="4711", StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.4",
+        PatientName="DOE^JANE", ManufacturerModelName="DOE JANE 3000",
+    )  # fmt: skip
 
     row = run(source, keep_ids=True).manifest.frame.iloc[0]
+    assert "JANE" not in str(row.to_dict())
 
     assert (row["patient"], row["study"], row["series"]) == ("4711", "1.2.3", "1.2.4")
     assert row["id"] == "a.dcm"

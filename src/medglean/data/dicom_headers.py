@@ -62,13 +62,14 @@ class Facts:
     def names(self, pseudonyms: Pseudonyms | None) -> dict[str, str]:
         """Return patient, study, series and model: pseudonyms, or the ids themselves for ``None``.
 
+        The model is free text, so it is never written as it is: without pseudonyms it is left out.
         Two issuers' equal ids are two patients. A file without patient id has its study for a
         patient; one without both stands alone.
         """
         found = {"study": self.study_uid, "series": self.series_uid, "model": self.model}
         has_patient = bool(self.patient_id)
         if pseudonyms is None:
-            names = {kind: text for kind, text in found.items() if text}
+            names = {kind: text for kind, text in found.items() if text and kind != "model"}
             patient = f"{self.issuer}/{self.patient_id}" if self.issuer else self.patient_id
             if has_patient or self.study_uid:
                 names["patient"] = patient if has_patient else f"study:{self.study_uid}"

@@ -86,3 +86,19 @@ def test_one_label_and_ct_when_asked_for(source, tmp_path):
     ]  # fmt: skip
     assert frame.loc["images/c d.jpg", "label"] == "COVID-19"
     assert "labels" not in frame
+
+
+def test_the_first_version_of_the_table(tmp_path):
+    for name in ("a", "b"):
+        jpeg(tmp_path / "in" / "images" / f"{name}.jpg")
+    (tmp_path / "in" / "metadata.csv").write_text(
+        "Patientid,offset,sex,age,finding,survival,view,date,location,filename,doi, url,license\n"
+        "1, ,,,COVID-19,,PA,2019,,a.jpg,,,\n"
+        "17,9,M,54,COVID-19,Y,CT,2020,Korea,b.jpg,,,\n"
+    )
+
+    result = index(tmp_path / "in", out=tmp_path / "m.csv")
+
+    assert (result.layout, result.manifest.ids) == ("covid-chestxray", ["images/a.jpg"])
+    assert result.manifest.frame["patient"].tolist() == ["1"]
+    assert result.counts["modality is 'CT', not X-ray"] == 1

@@ -215,6 +215,49 @@ def test_ages(text, years):
     assert columns.age(text) == years
 
 
+HEADER = (
+    "patientid,offset,sex,age,finding,survival,temperature,pO2 saturation,view,modality,"
+    "{},artifacts/distortion,notes\n"
+)
+
+
+def test_the_layout_of_the_actualmed_set(tmp_path):
+    for name in ("CR.1.2.840.1.png", "CR.1.2.840.2.png"):
+        png(tmp_path / "in" / "images" / name)
+    table(
+        tmp_path / "in",
+        HEADER.format("imagename")
+        + 'ANON1,,,,,,,,PA,X-ray,CR.1.2.840.1.png,,"Inconclusive, taken 20200313"\n'
+        + "ANON1,,,,COVID-19,,,,AP,X-ray,CR.1.2.840.2.png,,\n",
+        "metadata.csv",
+    )
+
+    frame = index(tmp_path / "in", out=tmp_path / "m.csv").manifest.frame
+
+    assert frame["patient"].tolist() == ["ANON1", "ANON1"]
+    assert frame["label"].fillna("-").tolist() == ["-", "COVID-19"]
+    assert "20200313" not in (tmp_path / "m.csv").read_text()
+
+
+def test_the_layout_of_the_figure_1_set(tmp_path):
+    for name in ("COVID-00001.jpg", "COVID-00003a.jpg"):
+        png(tmp_path / "in" / "images" / name)
+    table(
+        tmp_path / "in",
+        HEADER.format("originalfile")
+        + "COVID-00001,13,M,33,COVID-19,,,58,AP erect,X-ray,x.jpeg,,a note\n"
+        + "COVID-00003a,8,M,50+,,,39.1,91-92,AP erect,X-ray,y.jpeg,,another\n",
+        "metadata.csv",
+    )
+    both = {"image": "patientid", "patient": "patientid"}
+
+    frame = index(tmp_path / "in", out=tmp_path / "m.csv", columns=both).manifest.frame
+
+    assert frame["patient"].tolist() == ["COVID-00001", "COVID-00003a"]
+    assert frame["label"].fillna("-").tolist() == ["COVID-19", "-"]
+    assert frame["age"].tolist() == ["33", "50+"]
+
+
 def test_real_clips_and_masks(real_data, tmp_path):
     clips = index(real_data("us_pocus_clips"), out=tmp_path / "clips.parquet").manifest
     brains = index(real_data("brain_lgg_flair128"), out=tmp_path / "brains.parquet").manifest

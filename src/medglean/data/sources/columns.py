@@ -18,7 +18,8 @@ from medglean.data.sources.listing import SPLIT_FOLDERS, plain
 SYNONYMS = {
     "id": ("id", "image_id", "imageid"),
     "image": ("image", "path", "file", "filename", "file_name", "filepath", "image_path",
-              "imagepath", "img", "image_file", "imagefile", "image_index", "images", "dicom"),
+              "imagepath", "img", "image_file", "imagefile", "image_index", "image_name", "images",
+              "dicom"),
     "patient": ("patient", "patient_id", "patientid", "subject", "subject_id", "subjectid",
                 "participant_id", "patient id"),
     "group": ("group", "clip_id", "clip", "near_duplicate_group", "volume", "volume_id",

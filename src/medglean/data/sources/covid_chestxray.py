@@ -36,8 +36,9 @@ def matches(tree: Tree, options: Options) -> str:
     if path is None:
         return ""
     with (tree.root / path).open("rb") as file:
-        header = file.readline(10_000).decode("utf-8-sig", "replace").strip().split(",")
-    return f"{path} has its columns" if set(header) >= _NEEDED else ""
+        header = file.readline(10_000).decode("utf-8-sig", "replace").split(",")
+    names = {name.strip().casefold() for name in header}
+    return f"{path} has its columns" if names >= _NEEDED else ""
 
 
 def names_of(finding: str) -> list[str]:
@@ -76,7 +77,11 @@ def rows(tree: Tree, options: Options) -> Listing:
     finder = Finder(listing.candidates(tree.files), base)
     listed: set[str] = set()
     for row, record in zip(table.rows.tolist(), table.frame.to_dict("records"), strict=True):
-        values = {str(k): str(v).strip() for k, v in record.items() if not pd.isna(v)}
+        values = {
+            str(name).strip().casefold(): str(value).strip()
+            for name, value in record.items()
+            if not pd.isna(value)
+        }
         reason = _left_out(values, options)
         if reason:
             found.counts[reason] += 1
@@ -107,7 +112,8 @@ def _left_out(values: dict[str, str], options: Options) -> str:
     for name in names:
         if name.casefold() in DROPPED:
             return f"finding is {name!r}"
-    modality = values.get("modality", "X-ray")
+    # the first versions had no column modality and wrote CT as the view
+    modality = values.get("modality", "CT" if values.get("view") == "CT" else "X-ray")
     if modality != "X-ray" and not (options.include_ct and modality == "CT"):
         return f"modality is {modality!r}, not X-ray"
     return ""

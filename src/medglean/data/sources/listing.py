@@ -174,7 +174,7 @@ def pair_masks(paths: Iterable[str]) -> tuple[list[str], dict[str, str], list[st
     beside = []
     for path in paths:
         parts = path.split("/")
-        stem = parts[-1].partition(".")[0]
+        stem = PurePosixPath(parts[-1].removesuffix(".gz")).stem
         in_masks = any(part.casefold() in MASK_FOLDERS for part in parts[:-1])
         named = _MASK_STEM.fullmatch(stem)
         place = [p for p in parts[:-1] if p.casefold() not in MASK_FOLDERS | IMAGE_FOLDERS]
