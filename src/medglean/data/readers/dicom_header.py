@@ -21,7 +21,7 @@ UNCOMPRESSED = frozenset(
 )
 """Transfer syntaxes whose pixels need no decoder."""
 
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 
 PIXEL_TAGS = (
     "SOPClassUID",
@@ -114,21 +114,25 @@ def parse(
 
 
 def dicom_is_risky(head: bytes) -> bool:
-    """Tell from a file's first bytes whether its pixels are compressed."""
+    """Tell from a file's first bytes whether its pixels, or all of it, are compressed."""
+    syntax = _stated_syntax(head)
+    return syntax is not None and (syntax not in UNCOMPRESSED or syntax == _DEFLATED)
+
+
+def _stated_syntax(head: bytes) -> str | None:
+    """Return the transfer syntax that the file meta group in the first bytes states."""
     at = head.find(b"\x02\x00\x10\x00UI")
     if at < 0:
-        return False
+        return None
     length = int.from_bytes(head[at + 6 : at + 8], "little")
-    syntax = head[at + 8 : at + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")
-    return syntax not in UNCOMPRESSED or syntax.encode() == _DEFLATED
+    return head[at + 8 : at + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")
 
 
 def _check_deflated(request: Request) -> None:
     """Refuse a deflated file that inflates to too much: pydicom inflates it whole."""
     with request.path.open("rb") as file:
         head = file.read(1024)
-        at = head.find(b"\x02\x00\x10\x00UI")
-        if at < 0 or not head[at + 8 :].startswith(_DEFLATED + b"\0"):
+        if _stated_syntax(head) != _DEFLATED:
             return
         start = head.find(b"\x02\x00\x00\x00UL")
         if start < 0:

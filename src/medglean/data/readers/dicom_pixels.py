@@ -276,6 +276,8 @@ def _check_noise(request: Request, text: str) -> None:
 
 def _sentence(message: str) -> str:
     """Return a warning of pydicom, unless it may quote an element that identifies a patient."""
+    if "Number of Frames" in message and "larger" in message:
+        return "there are more pixels than the header's Number of Frames needs: the rest was left."
     if _TOLD.search(message):
         return " ".join(message.split())
     return "pydicom remarked on an element of the header that is not quite standard."

@@ -118,7 +118,14 @@ def _layout(request: Request) -> _Layout:
         shape = tuple(int(length) for length in header.get_data_shape())
         dtype = header.get_data_dtype()
         slope, intercept = header.get_slope_inter()
-    except (nibabel.spatialimages.HeaderDataError, ValueError, EOFError, OSError) as error:
+    except (
+        nibabel.spatialimages.HeaderDataError,
+        ValueError,
+        KeyError,
+        EOFError,
+        OSError,
+        zlib.error,
+    ) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise request.truncated("NIfTI", f"its header: {detail}") from error
     if not bytes(header["magic"].item()).startswith(b"n+"):
