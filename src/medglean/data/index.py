@@ -155,8 +155,8 @@ def index(
     problem_list = out.with_name(PROBLEMS_NAME)
     check_problem_list(problem_list)
     key = None if keep_ids else Path(key_file) if key_file else default_key_file()
-    if key is not None:
-        _check_key_place(key, folder, out)
+    if key_file and not keep_ids:
+        _check_key_place(Path(key_file), folder, out)
 
     tree = walk(folder, follow_links=follow_links, ignore=(out, problem_list))
     chosen, reason = choose(tree, layout, options)

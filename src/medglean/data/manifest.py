@@ -285,6 +285,11 @@ class Manifest:
                     table = pa.Table.from_pandas(frame, preserve_index=False)
                     table = table.replace_schema_metadata(None)  # else pandas' version is in it
                     pq.write_table(table, file, row_group_size=ROWS_PER_GROUP)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(
+                f"{path}: a further column holds values that Parquet cannot keep ({error}). Give "
+                "every column one type, or write CSV."
+            ) from error
         except OSError as error:
             raise DataError(
                 f"{path}: the manifest cannot be written ({error.strerror or error}). Nothing was "

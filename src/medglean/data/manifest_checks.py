@@ -72,6 +72,8 @@ def check(frame: pd.DataFrame, findings: Findings) -> pd.DataFrame:
             columns[name] = to_text(columns[name], name, findings)
         elif name in NUMBER_COLUMNS:
             columns[name] = to_numbers(columns[name], name, findings)
+        else:
+            columns[name] = settled(columns[name])
     frame = pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
     check_ids(frame, findings)
     check_images(frame, findings)
@@ -151,6 +153,18 @@ def suggest(name: str) -> str | None:
 
 
 # --- types --------------------------------------------------------------------------------------
+
+
+def settled(series: pd.Series) -> pd.Series:
+    """Return a further column in the type that it has after a round trip through Parquet."""
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        series = series.astype(series.cat.categories.dtype)
+    if series.dtype == object and pd.api.types.infer_dtype(series, skipna=True) == "string":
+        gone = series.isna().tolist()
+        values = [None if missing else value for value, missing in
+                  zip(series.tolist(), gone, strict=True)]  # fmt: skip
+        series = text_series(values)
+    return series.reset_index(drop=True)
 
 
 def to_text(series: pd.Series, name: str, findings: Findings) -> pd.Series:

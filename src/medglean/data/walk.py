@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,7 +81,10 @@ def walk(root: Path, *, follow_links: bool = False, ignore: Collection[Path] = (
     folders = [""]
     while folders:
         inside = folders.pop()
-        for entry in _entries(tree, inside):
+        entries = _entries(tree, inside)
+        if inside and entries == []:
+            tree.tell(inside, "empty-folder", "the folder is empty.", "Is something missing?")
+        for entry in entries or []:
             path = f"{inside}{entry.name}"
             if not _nameable(tree, path, entry.name):
                 continue
@@ -108,10 +111,11 @@ def walk(root: Path, *, follow_links: bool = False, ignore: Collection[Path] = (
     return tree
 
 
-def _entries(tree: Tree, inside: str) -> Iterator[os.DirEntry[str]]:
+def _entries(tree: Tree, inside: str) -> list[os.DirEntry[str]] | None:
+    """Return what a folder holds, sorted; ``None`` for one that cannot be opened, which is told."""
     try:
         with os.scandir(tree.root / inside) as entries:
-            yield from sorted(entries, key=lambda entry: entry.name)
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         if not inside:
@@ -120,6 +124,7 @@ def _entries(tree: Tree, inside: str) -> Iterator[os.DirEntry[str]]:
             ) from error
         remedy = "Give yourself the right to read it, or leave it out on purpose."
         tree.tell(inside, "unreadable-folder", f"the folder cannot be opened ({reason}).", remedy)
+        return None
 
 
 def _nameable(tree: Tree, path: str, name: str) -> bool:

@@ -24,6 +24,19 @@ def test_folders_are_labels(tmp_path):
     assert "Layout class-folders: 2 folders hold the images" in result.summary()
 
 
+def test_a_class_with_one_image_and_an_empty_class_are_told(tmp_path):
+    source = make(tmp_path / "in", "a/1.png", "a/2.png", "a/3.png", "b/1.png")
+    (source / "c").mkdir()
+
+    result = index(source, out=tmp_path / "m.csv")
+
+    assert [str(problem) for problem in result.problems] == [
+        "c/: the folder is empty. Is something missing?",
+        "b: the class 'b' has one image, which can be on one side of a split only. "
+        "Add images, or leave the class out.",
+    ]
+
+
 @pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "Validation", "Testing")])
 def test_split_folders_above_the_classes(tmp_path, names):
     files = [f"set/{split}/{label}/{n}.png" for split in names for label in "xy" for n in (1, 2)]

@@ -55,13 +55,19 @@ def rows(tree: Tree, options: Options) -> Listing:
     found = Listing()
     images, masks, left = listing.pair_masks(listing.candidates(tree.files))
     prefix = listing.wrapper(images)
+    counts: Counter[str | None] = Counter()
     for path in images:
         split, name = _class_of(path[len(prefix) :])
+        counts[name] += 1
         values = {"label": name, "split": split, "mask": masks.get(path)}
         found.entries.append(Entry(path, values))
     if left:
         found.counts["masks without image"] = len(left)
         told = f"{len(left)} masks have no image of their name, or it has one already."
         found.tell(left[0], "mask", told, "Only the first mask of an image is taken.")
+    for name, count in counts.items():
+        if count == 1 and name is not None:
+            told = f"the class {name!r} has one image, which can be on one side of a split only."
+            found.tell(name, "one-image", told, "Add images, or leave the class out.")
     found.notes.append("Who is shown is not known from folders: there is no column patient.")
     return found
