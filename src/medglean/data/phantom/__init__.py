@@ -8,5 +8,18 @@ from medglean.data.phantom.brain import brain_slice
 from medglean.data.phantom.brain_set import write_brain
 from medglean.data.phantom.cxr import cxr_image
 from medglean.data.phantom.cxr_set import write_cxr
+from medglean.data.phantom.sets import write_all, write_stain, write_ultrasound
+from medglean.data.phantom.stain import stain_pair
+from medglean.data.phantom.ultrasound import ultrasound_frame
 
-__all__ = ["brain_slice", "cxr_image", "write_brain", "write_cxr"]
+__all__ = [
+    "brain_slice",
+    "cxr_image",
+    "stain_pair",
+    "ultrasound_frame",
+    "write_all",
+    "write_brain",
+    "write_cxr",
+    "write_stain",
+    "write_ultrasound",
+]

@@ -66,7 +66,7 @@ def ramp(distance: np.ndarray, width: float) -> np.ndarray:
     return step
 
 
-def bump(x: np.ndarray, centre: float, width: float) -> np.ndarray:
+def bump(x: np.ndarray, centre: float | np.ndarray, width: float | np.ndarray) -> np.ndarray:
     """Return a bell of height 1 that is exactly 0 beyond ``width`` on either side."""
     t = np.clip(1.0 - ((x - centre) / width) ** 2, 0.0, None)
     return t * t

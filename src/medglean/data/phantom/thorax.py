@@ -264,7 +264,7 @@ def _draw_tree(rng: np.random.Generator, size_px: tuple[int, int], *, thick: flo
         ]
         weight = max(1, round(thick * 3.2 * size * longer / 256))
         cv2.line(canvas, pixels[0], pixels[1], value, weight, cv2.LINE_AA, 4)
-        if generation < 4:
+        if generation < 3:
             for turn in (-1, 1):
                 bend = angle + turn * rng.uniform(0.08, 0.6)
                 stack.append((end, bend, size * rng.uniform(0.58, 0.78), generation + 1))
