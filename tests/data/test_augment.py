@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from medglean.data.augment import augment, to_float
-from medglean.data.augment_draw import draw
+from medglean.data.augment_draw import _DRAWS, _PLACES, draw
 from medglean.data.augment_settings import Augment
+from medglean.randomness import uniforms
 
 STRONG = Augment(
     flip_horizontal=0.5,
@@ -224,6 +225,39 @@ def test_drawn_geometry_keeps_to_its_ranges():
     assert seen.min() >= -0.5 - 1e-9
     assert seen[:, 0].max() <= 99.5 + 1e-9
     assert seen[:, 1].max() <= 49.5 + 1e-9
+
+
+def test_geometry_is_stretch_then_shear_then_turn_then_shift():
+    common = {"size_px": (50, 100), "seed": 0, "epoch": 0, "index": np.arange(20)}
+    changes = [
+        {"scale": (0.5, 2.0), "aspect": 1.5},
+        {"shear_deg": 20.0},
+        {"rotation_deg": 40.0},
+        {"translate": 0.2},
+    ]
+    bottom = np.broadcast_to([[0.0, 0.0, 1.0]], (20, 1, 3))
+
+    def whole(**settings):
+        return np.concatenate([draw(Augment(**settings), **common).matrix, bottom], axis=1)
+
+    # each maps output to input, so the first change is the last to be undone
+    stretch, shear, turned, shift = (whole(**change) for change in changes)
+    together = whole(**{name: value for change in changes for name, value in change.items()})
+    np.testing.assert_allclose(together, stretch @ shear @ turned @ shift, atol=1e-9)
+
+
+def test_draws_go_up_with_their_numbers():
+    index = np.arange(50)
+    u = uniforms(2, "augment", 7, index=index, draws=_DRAWS)
+    common = {"size_px": (50, 100), "seed": 2, "epoch": 7, "index": index}
+    moved = draw(Augment(translate=0.1), **common).matrix[:, :, 2]
+    either_way = 2 * u[:, _PLACES["translate"]] - 1
+    np.testing.assert_allclose(moved, -either_way * [10, 5], atol=1e-9)  # input = output - shift
+
+    batch = np.full((50, 1, 2, 2), 0.5, np.float32)
+    out = augment(batch, Augment(brightness=0.3), seed=2, epoch=7, index=index)
+    added = (2 * u[:, _PLACES["brightness"]] - 1)[:, 0] * 0.3
+    np.testing.assert_allclose(out[:, 0, 0, 0], 0.5 + added, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -81,13 +81,30 @@ def test_what_is_kept_is_what_was_prepared_within_the_rounding(images, folder, d
 
 
 def test_worker_processes_give_the_same(images, folder):
-    by_two = opened(images, folder, workers=2)
-    np.testing.assert_array_equal(by_two.array, decode_to_memory(images, RECIPE, workers=0).array)
+    (images.root / "1.png").write_bytes(b"this is not a picture")
+    with (images.root / "2.png").open("ab") as file:
+        file.write(b"more")
+    (images.root / "3.png").unlink()
+    Image.new("L", (9, 9), 77).save(images.root / "5.png")
+    recorded_sizes = images.frame["bytes"].where(images.frame["id"] == "i2")
+    manifest = images.with_columns(sha256=None, bytes=recorded_sizes.astype("Int64"))
+    recipe = Recipe(size_px=(16, 12), intensity=Intensity(rule="min-max"))
+    by_two = opened(manifest, folder, recipe, workers=2)
+    by_none = decode_to_memory(manifest, recipe, workers=0)
+    np.testing.assert_array_equal(by_two.array, by_none.array)
+    assert by_two.failures == by_none.failures
+    assert [failure.kind for failure in by_two.failures] == [
+        "ReadError",
+        "altered-file",
+        "ReadError",
+    ]
+    assert by_two.warnings == by_none.warnings
+    assert len(by_two.warnings) == 1
 
 
 def test_memory_only_writes_nothing(images, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    kept = decode_to_memory(images, RECIPE)
+    kept = decode_to_memory(images, RECIPE, workers=0)
     assert sorted(tmp_path.rglob("*")) == before
     assert kept.array.shape == (6, 1, 16, 16)
     assert not kept.array.flags.writeable
@@ -163,7 +180,7 @@ def test_a_failed_image_is_tried_again_when_its_file_is_back(images, folder, dec
     assert decodes == ["3.png"]
     assert mended.ok.all()
     assert mended.failures == ()
-    np.testing.assert_array_equal(mended.array, decode_to_memory(images, RECIPE).array)
+    np.testing.assert_array_equal(mended.array, decode_to_memory(images, RECIPE, workers=0).array)
 
 
 def test_a_failed_image_is_tried_again_with_another_decoder(images, folder, decodes, monkeypatch):

@@ -31,7 +31,8 @@ from jaxtyping import Bool
 from medglean.data.cache_folder import CacheFolder, reserve, told
 from medglean.data.cache_index import altered_since, decoders, new_index, note, to_retry
 from medglean.data.content import Hashes, key_of_cache, with_hashes
-from medglean.data.decode import Decoded, Failed, Job, decoded, jobs_of
+from medglean.data.decode import Decoded, Failed, Job, decoded
+from medglean.data.jobs import jobs_of
 from medglean.data.manifest import Manifest
 from medglean.data.recipe import Recipe
 from medglean.errors import CacheError, Problem

@@ -12,7 +12,7 @@ import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
-from medglean.data.decode import Decoded, Failed, Job, file_of, stamp_of
+from medglean.data.decode import Decoded, Failed, Job, file_of, stamps_of
 from medglean.data.recipe import Recipe
 from medglean.errors import Problem
 from medglean.files import sha256_of_file
@@ -87,8 +87,7 @@ def to_retry(index: dict[str, Any], jobs: Sequence[Job]) -> list[Job]:
 
 
 def _stamps_now(job: Job) -> list[list[int] | None]:
-    stamps = [stamp_of(file_of(job, place)) for place in range(len(job.references))]
-    return [None if stamp is None else list(stamp) for stamp in stamps]
+    return [None if stamp is None else list(stamp) for stamp in stamps_of(job)]
 
 
 def _stamps_then(index: dict[str, Any], job: Job) -> list[list[int] | None]:

@@ -1,24 +1,21 @@
-"""From the rows of a manifest to arrays: what a worker process does for the cache.
+"""From the reference of an image to its array: what a worker process does for the cache.
 
-A row's file is compared with what the index recorded of it before it is decoded, so that a cache
+A file is compared with what the index recorded of it before it is decoded, so that a cache
 never holds another image than the manifest means.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
-from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from medglean.arrays import UnitImage
 from medglean.data.intensity import Limits
-from medglean.data.manifest import Manifest
 from medglean.data.prepare import Prepared, prepare_channels, prepare_one, volume_limits
 from medglean.data.readers import read
 from medglean.data.recipe import Recipe
@@ -84,69 +81,6 @@ class Failed:
     stamps: tuple[Stamp, ...]
 
 
-def jobs_of(manifest: Manifest, recipe: Recipe) -> list[Job]:
-    """Return one job per image that the manifest's rows name, in the order of the rows.
-
-    Raises
-    ------
-    DataError
-        If the manifest's image columns do not fit the recipe's channels, or it has no rows.
-    """
-    if len(manifest) == 0:
-        raise DataError(
-            "the manifest has no rows, expected at least one image. Check how it was made."
-        )
-    columns = _columns(manifest, recipe)
-    frame = manifest.frame
-    texts = [frame[column].to_numpy(dtype=object) for column in columns]
-    sizes = [_recorded(frame, "bytes", column) for column in columns]
-    hashes = [_recorded(frame, "sha256", column) for column in columns]
-    rows_of: dict[tuple[tuple[str, ...], tuple[Recorded, ...]], list[int]] = {}
-    for row in range(len(frame)):
-        recorded = tuple(
-            Recorded(
-                None if pd.isna(size[row]) else int(size[row]),
-                None if pd.isna(digest[row]) else str(digest[row]),
-            )
-            for size, digest in zip(sizes, hashes, strict=True)
-        )
-        references = tuple("" if pd.isna(text[row]) else str(text[row]) for text in texts)
-        rows_of.setdefault((references, recorded), []).append(row)
-    return [
-        Job(tuple(rows), references, recorded, manifest.root, recipe)
-        for (references, recorded), rows in rows_of.items()
-    ]
-
-
-def _columns(manifest: Manifest, recipe: Recipe) -> list[str]:
-    """Return the manifest's columns with the images of a row, in the recipe's order."""
-    present = manifest.image_columns
-    if present == ["image"]:
-        return present
-    if isinstance(recipe.channels, str):
-        names = ", ".join(column.removeprefix("image.") for column in present)
-        raise DataError(
-            f"the manifest has one image per channel ({names}), and the recipe expects one image "
-            f"({recipe.channels!r}). Set images.channels to the names to use."
-        )
-    wanted = [f"image.{name}" for name in recipe.channels]
-    missing = [column for column in wanted if column not in present]
-    if missing:
-        raise DataError(
-            f"the manifest has no column {missing[0]!r}; its images are {', '.join(present)}. "
-            "Add the column, or set images.channels to names that are there."
-        )
-    return wanted
-
-
-def _recorded(frame: pd.DataFrame, what: str, column: str) -> np.ndarray:
-    """Return what the index recorded of each row's file: ``sha256``, or ``sha256.<channel>``."""
-    name = what + column.removeprefix("image")
-    if name in frame:
-        return frame[name].to_numpy(dtype=object)
-    return np.full(len(frame), None, dtype=object)
-
-
 def decoded(jobs: Sequence[Job], *, workers: int) -> Generator[Decoded | Failed, None, None]:
     """Carry out jobs, in order.
 
@@ -155,30 +89,89 @@ def decoded(jobs: Sequence[Job], *, workers: int) -> Generator[Decoded | Failed,
     jobs
         What to decode.
     workers
-        How many decode at the same time; 0: one after the other in this process.
+        How many processes decode, each within limits of memory and time, so that a decoder that
+        crashes or hangs costs one image; 0: one image after the other in this process, which then
+        only isolates decoders that are known to be at risk.
     """
     if workers == 0:
         yield from map(decode, jobs)
         return
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        waiting: deque[concurrent.futures.Future[Decoded | Failed]] = deque()
-        for job in jobs:
-            waiting.append(pool.submit(decode, job))
-            if len(waiting) > 4 * workers:  # bounds how many images wait in memory
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    from medglean.data.sandbox import DecoderPool
+
+    with DecoderPool(workers) as pool:
+        answers = pool.run("medglean.data.decode:decode_task", map(_to_task, jobs))
+        for job, answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, ReadError):
+                yield Failed(answer.problem(), stamps_of(job))
+            else:
+                yield _from_answer(*answer)
+
+
+def _to_task(job: Job) -> dict[str, object]:
+    """Return a job as JSON has it."""
+    return {
+        "name": _name(job),
+        "references": job.references,
+        "recorded": [[recorded.bytes, recorded.sha256] for recorded in job.recorded],
+        "root": str(job.root),
+        "recipe": job.recipe.model_dump_json(),
+    }
+
+
+def decode_task(task: Mapping[str, Any]) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+    """Carry out a job in a worker process; what comes back can pass through a pipe.
+
+    Raises
+    ------
+    MemoryError
+        If there was not enough: the worker is replaced then.
+    """
+    job = Job(
+        rows=(),
+        references=tuple(task["references"]),
+        recorded=tuple(Recorded(size, digest) for size, digest in task["recorded"]),
+        root=Path(task["root"]),
+        recipe=_recipe(task["recipe"]),
+    )
+    result = decode(job)
+    if isinstance(result, Decoded):
+        told: dict[str, object] = {
+            "spacing_mm": result.spacing_mm,
+            "warnings": result.warnings,
+            "stamps": result.stamps,
+        }
+        return told, {"image": result.stored}
+    if result.problem.kind == "memory":
+        raise MemoryError
+    return {"problem": result.problem.to_row(), "stamps": result.stamps}, {}
+
+
+@functools.cache
+def _recipe(text: str) -> Recipe:
+    return Recipe.model_validate_json(text)
+
+
+def _from_answer(told: dict[str, Any], arrays: dict[str, np.ndarray]) -> Decoded | Failed:
+    stamps = tuple(None if stamp is None else (stamp[0], stamp[1]) for stamp in told["stamps"])
+    if "problem" in told:
+        return Failed(Problem(**told["problem"]), stamps)
+    spacing = told["spacing_mm"]
+    return Decoded(
+        arrays["image"],
+        None if spacing is None else (spacing[0], spacing[1]),
+        tuple(told["warnings"]),
+        stamps,
+    )
 
 
 def decode(job: Job) -> Decoded | Failed:
     """Check, read and prepare one image; whatever is wrong with it becomes a problem."""
-    stamps = tuple(stamp_of(file_of(job, place)) for place in range(len(job.references)))
+    stamps = stamps_of(job)
     try:
         for place in range(len(job.references)):
             _check_unaltered(job, place, stamps[place])
         prepared = _prepared(job)
-        after = tuple(stamp_of(file_of(job, place)) for place in range(len(job.references)))
-        if after != stamps:
+        if stamps_of(job) != stamps:
             raise ReadError(
                 _name(job), "it was changed while it was read.", "Index the folder again."
             )
@@ -220,6 +213,11 @@ def stamp_of(path: Path) -> Stamp:
     return status.st_size, status.st_mtime_ns
 
 
+def stamps_of(job: Job) -> tuple[Stamp, ...]:
+    """Return the stamp of the file of each of a job's references."""
+    return tuple(stamp_of(file_of(job, place)) for place in range(len(job.references)))
+
+
 def file_of(job: Job, place: int) -> Path:
     """Return the file of one of a job's references; the root where it is not a reference."""
     try:
@@ -251,7 +249,7 @@ def _check_unaltered(job: Job, place: int, stamp: Stamp) -> None:
         found = sha256_of_file(file_of(job, place))
     except OSError:
         return  # as above
-    if found != recorded.sha256.lower():
+    if found != recorded.sha256:
         raise _AlteredError(
             job.references[place],
             f"the file was altered: found SHA-256 {found}, expected {recorded.sha256} as recorded "
