@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 
 import imagecodecs
@@ -142,6 +143,16 @@ def test_rle_that_ends_early_is_refused(dicom):
 
     with pytest.raises(ReadError, match="truncated or damaged"):
         read(path)
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_rle_segment_that_is_too_long_is_refused(dicom, isolated):
+    # the decoder panics, which is no Exception: a run has 128 bytes, a segment 3,072, this 10,240
+    frame = struct.pack("<16I", 2, 64, 64 + 160, *[0] * 13) + b"\x81\x01" * (80 + 24)
+    path = dicom([frame], syntax="1.2.840.10008.1.2.5", shape=(1, 64, 48, 1))
+
+    with pytest.raises(ReadError, match="the pixel data is truncated or damaged"):
+        read(path, isolated=isolated)
 
 
 @pytest.mark.parametrize(

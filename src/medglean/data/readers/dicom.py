@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,7 @@ from medglean.data.readers.dicom_values import (
 )
 from medglean.data.readers.finite import non_finite
 from medglean.data.readers.request import Request
+from medglean.errors import ReadError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -45,7 +47,19 @@ def read_dicom(request: Request) -> Picture:
     """Decode a DICOM file, or one frame of it."""
     request.allow("a DICOM file", "frame", "voi")
     request.check_loadable()
-    dataset = parse(request)
+    with warnings.catch_warnings():
+        # elements are converted when they are used; the warnings then quote their values
+        warnings.simplefilter("ignore")
+        try:
+            return _read(request, parse(request))
+        except (ReadError, ImportError, MemoryError):
+            raise
+        except Exception as error:  # pydicom raises errors of every type on a damaged element
+            detail = f"an element of its header: {type(error).__name__}"
+            raise request.truncated("DICOM file", detail) from error
+
+
+def _read(request: Request, dataset: Dataset) -> Picture:
     _check_has_pixels(request, dataset)
     frames = _check_header(request, dataset)
     index = request.pick("frame", frames, noun="frame")
@@ -53,10 +67,8 @@ def read_dicom(request: Request) -> Picture:
     decoded = decode(request, dataset, frames, index)
     numbers = range(frames) if index is None else range(index, index + 1)
     if decoded.photometric.startswith("MONOCHROME"):
-        picture = _grey(request, dataset, decoded, numbers)
-    else:
-        picture = _colour(request, dataset, decoded)
-    return picture
+        return _grey(request, dataset, decoded, numbers)
+    return _colour(request, dataset, decoded)
 
 
 def _check_has_pixels(request: Request, dataset: Dataset) -> None:

@@ -41,6 +41,7 @@ PIXEL_TAGS = (
 def dicom_header(request: Request, tags: Sequence[str]) -> Header:
     """Return the header of a DICOM file with a data set of the pixels' tags and ``tags``."""
     dataset = parse(request, tags=(*PIXEL_TAGS, *tags), stop_before_pixels=True)
+    _convert(dataset)
     rows, columns = _number(dataset, "Rows"), _number(dataset, "Columns")
     channels = _number(dataset, "SamplesPerPixel", 1)
     frames = max(1, _number(dataset, "NumberOfFrames", 1))
@@ -149,6 +150,22 @@ def _check_deflated(request: Request) -> None:
                 request.check_budget((length,), 1)
         if not inflater.eof:
             raise request.truncated("DICOM file", "its deflated part ends early")
+
+
+def _convert(dataset: Dataset) -> None:
+    """Have pydicom convert every element now; one that it cannot convert is as if it were missing.
+
+    It would do so when an element is first used, with errors of every type, and with warnings that
+    quote the value.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for part in (dataset, dataset.file_meta):
+            for tag in list(part.keys()):
+                try:
+                    part[tag]
+                except Exception:  # noqa: BLE001 - pydicom raises errors of every type on damage
+                    del part[tag]
 
 
 def transfer_syntax(dataset: Dataset) -> str:

@@ -82,7 +82,9 @@ def decode(request: Request, dataset: Dataset, frames: int, index: int | None) -
             pixels, photometric = _decoded(request, dataset, syntax, index, frames)
         except (ReadError, ImportError, MemoryError):
             raise
-        except Exception as error:  # pydicom and its plugins raise errors of every type
+        except BaseException as error:  # plugins raise errors of every type, Rust's panics included
+            if not isinstance(error, Exception) and type(error).__module__ != "pyo3_runtime":
+                raise
             detail = " ".join((str(error) or type(error).__name__).split())[:300]
             raise request.truncated("pixel data", detail) from error
     _check_noise(request, noise.text)
@@ -143,9 +145,13 @@ def _decoded(
 def _frames_of(dataset: Dataset, index: int | None, frames: int) -> list[bytes]:
     from pydicom.encaps import generate_frames, get_frame
 
+    offsets: Any = None
+    if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
+        offsets = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
+    options: Any = {"number_of_frames": frames, "extended_offsets": offsets}
     if index is not None:
-        return [get_frame(dataset.PixelData, index, number_of_frames=frames)]
-    return list(generate_frames(dataset.PixelData, number_of_frames=frames))
+        return [get_frame(dataset.PixelData, index, **options)]
+    return list(generate_frames(dataset.PixelData, **options))
 
 
 def _check_frames(request: Request, dataset: Dataset, index: int | None, frames: int) -> None:

@@ -26,7 +26,8 @@ class Header:
         Pixels of one frame or page as stored: an orientation tag is not applied. Of a NIfTI
         volume, the first two axes as stored.
     frames
-        Frames of a DICOM or an animation, pages of a TIFF, slices (times volumes) of a NIfTI.
+        Frames of a DICOM or an animated PNG, pages of a TIFF, slices (times volumes) of a NIfTI;
+        1 for GIF and WebP, whose frames only ``read`` counts.
     channels
         1 grey, 3 colour, 4 ink, as stored but palettes count 3; alpha is not counted.
     bits
