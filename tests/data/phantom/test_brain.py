@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from medglean.data.manifest import Manifest
 from medglean.data.phantom import brain_slice, write_brain
 from medglean.data.phantom.brain import CHANNELS
 from medglean.errors import UsageError
@@ -89,7 +90,16 @@ def test_written_set_labels_a_slice_by_its_mask(tmp_path):
         for channel in CHANNELS:
             with Image.open(table.parent / row[f"image.{channel}"]) as image:
                 assert image.size == (64, 64)
-    assert (frame[frame.patient_id.isin(["p0000", "p0002"])].label == "healthy").all()
+    assert (frame[frame.patient.isin(["p0000", "p0002"])].label == "healthy").all()
+
+
+@pytest.mark.parametrize("nifti", [False, True])
+def test_the_table_is_a_manifest(tmp_path, nifti):
+    table = write_brain(tmp_path / "b", patients=2, slices=2, size_px=(48, 48), nifti=nifti)
+    manifest = Manifest.read(table)
+    assert manifest.image_columns == [f"image.{name}" for name in CHANNELS]
+    assert manifest.missing_files() == []
+    assert manifest.grouped_by == "patient"
 
 
 def test_nifti_holds_the_same_slices_in_ras(tmp_path):

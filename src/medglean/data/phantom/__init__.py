@@ -1,7 +1,8 @@
 """Synthetic images with exact truth, for the demo, the documentation and the tests.
 
 Every image is a function of a seed and its index. The drawing functions know no files; the
-``write_...`` functions make a folder with ``labels.csv`` that ``medglean index`` takes.
+``write_...`` functions make a folder with ``labels.csv`` that ``medglean index`` takes; that of the
+brain, whose images have one file per channel, is a manifest as it stands.
 """
 
 from medglean.data.phantom.brain import brain_slice

@@ -29,9 +29,10 @@ def write_brain(
     Parameters
     ----------
     folder
-        A new or empty folder. It gets ``images/``, ``masks/`` and ``labels.csv`` with the columns
-        ``image.t1, image.t1ce, image.t2, image.flair, label, patient_id, volume, slice, mask``.
-        A slice that the lesion does not reach is ``healthy`` and has an empty mask.
+        A new or empty folder. It gets ``images/``, ``masks/`` and ``labels.csv``, which is a
+        manifest already: ``id, image.t1, image.t1ce, image.t2, image.flair, patient, group,
+        label, mask, slice``. A slice that the lesion does not reach is ``healthy`` and has an
+        empty mask.
     patients
         How many; each has one volume.
     slices
@@ -71,13 +72,15 @@ def write_brain(
         references = save(folder, f"v{volume:04d}", scan, mask)
         for number, images in enumerate(references):
             truth = {
+                "id": f"v{volume:04d}_{number:02d}",
+                "patient": f"p{volume:04d}",
+                "group": f"v{volume:04d}",
                 "label": CLASSES[bool(mask[number].any())],
-                "patient_id": f"p{volume:04d}",
-                "volume": f"v{volume:04d}",
                 "slice": number,
             }
-            rows.append({**images, **truth, "mask": images["mask"]})
-    columns = [*(f"image.{c}" for c in CHANNELS), "label", "patient_id", "volume", "slice", "mask"]
+            rows.append({**truth, **images})
+    channels = [f"image.{channel}" for channel in CHANNELS]
+    columns = ["id", *channels, "patient", "group", "label", "mask", "slice"]
     return save_table(folder, [{name: row[name] for name in columns} for row in rows])
 
 

@@ -83,7 +83,7 @@ def write_ultrasound(
 def write_stain(
     folder: Path,
     *,
-    slides_per_level: int = 4,
+    slides_per_level: int = 5,
     fields_per_slide: int = 4,
     size_px: tuple[int, int] = (256, 256),
     seed: int = 0,
