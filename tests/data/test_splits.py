@@ -156,7 +156,7 @@ def test_a_standing_split_is_not_moved_to_fill_a_part():
 
 def test_a_standing_split_that_tears_a_patient_is_refused():
     manifest = manifest_of(["a", "a", "b", "c"], list("xyxy"), split=["train", "test", None, None])
-    with pytest.raises(SplitError, match=r"'a' is in test and train.*overwrite"):
+    with pytest.raises(SplitError, match=r"'a' is in test and train.*split\.anew=true"):
         split_by_group(manifest, fractions=TWO, seed=0)
 
 

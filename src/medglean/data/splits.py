@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from medglean.data.manifest import Manifest
 
 PARTS = ("train", "val", "test")
+_ANEW = "divide all images anew (split.anew=true in a preset, overwrite=True in Python)"
 TIED_BY = ("sha256",)
 """Columns whose equal values tie rows together besides the group: the same file listed twice."""
 
@@ -98,7 +99,7 @@ def split_by_group(
                 raise SplitError(
                     f"{manifest_name(manifest)}: rows stand in part {part!r}, and the shares asked "
                     f"for name {', '.join(shares)}. Name every part that stands in the column "
-                    "'split', or ask to overwrite it."
+                    f"'split', or {_ANEW}."
                 )
     sides = balance(counts, list(shares.values()), names=units, seed=seed, standing=standing)
     parts = np.array(list(shares), dtype=object)
@@ -106,7 +107,7 @@ def split_by_group(
     if empty:
         raise SplitError(
             f"{manifest_name(manifest)}: too many groups have a part already, and none is left for "
-            f"{empty[0]!r}. Ask for fewer parts, or overwrite the split."
+            f"{empty[0]!r}. Ask for fewer parts, or {_ANEW}."
         )
     return manifest.with_columns(split=pd.Series(parts[sides[unit_of_row]], dtype="str"))
 
@@ -277,7 +278,7 @@ def _groups_on_two_sides(file: str, names: np.ndarray, parts: np.ndarray) -> lis
         Problem(
             file,
             f"group {name!r} is in {' and '.join(sorted(found))}, expected on one side only.",
-            "Split again with overwrite, or correct the column.",
+            f"Correct the column, or {_ANEW}.",
             column="split",
             kind="group-on-two-sides",
         )
