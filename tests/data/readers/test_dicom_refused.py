@@ -145,6 +145,14 @@ def test_without_preamble(dicom):
         assert probe(path).format == "DICOM"
 
 
+def test_file_that_is_a_tiff_as_well_is_read_as_dicom(dicom):
+    path = dicom(stored)
+    path.write_bytes(b"II*\0\x08\0\0\0" + path.read_bytes()[8:])
+
+    assert read(path).values.tolist() == [stored.tolist()]
+    assert probe(path).format == "DICOM"
+
+
 def test_no_message_or_warning_names_the_patient(dicom):
     paths = [
         dicom(stored, name="a.dcm", PatientBirthDate="19700230", PatientAge="019Y",

@@ -121,6 +121,19 @@ def test_jpeg_extended_of_12_bits(dicom):
     assert values.max() > 800
 
 
+def test_signed_lossless_jpeg_has_its_sign(dicom):
+    # 12 bits in two's complement, as the codestream holds them: 0xFFF is -1, 0x800 is -2048
+    words = np.array([[0, 1, 0x7FF], [0x800, 0x801, 0xFFF]], np.uint16)
+    data = imagecodecs.ljpeg_encode(words, bitspersample=12)
+    path = dicom([data], syntax=JPEG_LOSSLESS, shape=(1, 2, 3, 1), signed=True, BitsStored=12,
+                 HighBit=11)  # fmt: skip
+
+    picture = read(path)
+
+    assert picture.values.tolist() == [[[0, 1, 2047], [-2048, -2047, -1]]]
+    assert picture.full_scale == (-2048, 2047)
+
+
 @pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
 def test_jpeg_baseline_that_ends_early_is_refused(dicom, end):
     data = jpeg(flat)
@@ -218,6 +231,15 @@ def test_odd_files(real_data, name):
     if low is not None:
         assert picture.values.min() == pytest.approx(low)
         assert picture.values.max() == pytest.approx(high)
+
+
+def test_jpeg_ls_colours_are_in_their_places(real_data):
+    path = real_data("dicom_odd") / "files" / "JLSL_RGB_ILV0.dcm"
+    frame = next(generate_frames(pydicom.dcmread(path, force=True).PixelData, number_of_frames=1))
+
+    expected = imagecodecs.jpegls_decode(frame)
+
+    np.testing.assert_array_equal(read(path).values.transpose(1, 2, 0), expected)
 
 
 def test_the_same_picture_in_several_syntaxes(real_data):

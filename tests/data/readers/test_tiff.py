@@ -197,6 +197,13 @@ def test_jpeg_strip_that_was_cut_and_closed_is_refused(tmp_path):
         read(tmp_path / "a.tif")
 
 
+def test_compression_without_a_decoder(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff(bytes(100), 48, 64, 52479))
+
+    with pytest.raises(ReadError, match="its compression cannot be decoded"):
+        read(tmp_path / "a.tif")
+
+
 def test_missing_strip(tmp_path):
     path = save(tmp_path / "a.tif", ramp, rowsperstrip=16)
     with tifffile.TiffFile(path) as file:

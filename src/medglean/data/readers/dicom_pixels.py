@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from medglean.data.readers.codestream import check_frame
 from medglean.data.readers.dicom_header import UNCOMPRESSED, transfer_syntax
-from medglean.data.readers.noise import captured_stderr
+from medglean.data.readers.noise import Noise, captured_stderr
 from medglean.data.readers.request import Request
 from medglean.errors import ReadError
 
@@ -76,7 +77,8 @@ def decode(request: Request, dataset: Dataset, frames: int, index: int | None) -
     """Decode all frames, or one, and check the result against the header."""
     syntax = transfer_syntax(dataset)
     expected = _expected_shape(dataset, 1 if index is not None else frames)
-    with warnings.catch_warnings(record=True) as caught, captured_stderr() as noise:
+    listening = nullcontext(Noise()) if syntax in UNCOMPRESSED else captured_stderr()
+    with warnings.catch_warnings(record=True) as caught, listening as noise:
         warnings.simplefilter("always")
         try:
             pixels, photometric = _decoded(request, dataset, syntax, index, frames)
@@ -229,7 +231,10 @@ def _cleaned(
     kept = _bits_of(samples, stored, high)
     if kept is samples or np.array_equal(kept, samples):
         return samples, stored, ()
-    if syntax in UNCOMPRESSED or syntax == _RLE or high != stored - 1 or _has_bit_overlays(dataset):
+    unsigned = samples.view(f"u{samples.dtype.itemsize}")
+    lacks_sign = samples.dtype.kind == "i" and not (unsigned >> stored).any()
+    plain = syntax in UNCOMPRESSED or syntax == _RLE or high != stored - 1
+    if plain or lacks_sign or _has_bit_overlays(dataset):
         return kept, stored, ()
     return (
         samples,

@@ -99,14 +99,14 @@ def format_of(head: bytes) -> str | None:
     >>> format_of(b"BM" + bytes(60)), format_of(b"hello")
     ('BMP', None)
     """
+    if head[128:132] == b"DICM":  # first: the 128 bytes before it may make it a TIFF as well
+        return "DICOM"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "TIFF"
-    if head[128:132] == b"DICM":
-        return "DICOM"
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "GIF"
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":

@@ -43,6 +43,10 @@ def _opened(request: Request) -> Iterator[tifffile.TiffFile]:
         raise
     except Exception as error:  # tifffile and its codecs raise errors of every type
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "COMPRESSION" in detail:
+            raise request.error(
+                f"its compression cannot be decoded ({detail}).", "Save it with another one."
+            ) from error
         raise request.truncated("TIFF", detail) from error
 
 
