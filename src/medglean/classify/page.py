@@ -128,7 +128,7 @@ def result_figures(found: Assessment, groups: Sequence[str] | np.ndarray) -> lis
     if found.confusion is not None:
         drawn.append(
             Figure(
-                "What was called what",
+                "Confusion matrix: what was called what",
                 "Each row is a true class; shares are of the row.",
                 figures.confusion_matrix(found.confusion, found.classes),
                 "svg",
@@ -157,7 +157,7 @@ def result_figures(found: Assessment, groups: Sequence[str] | np.ndarray) -> lis
         bins = reliability(right, found.probability.max(axis=1))
         drawn.append(
             Figure(
-                "Whether its probabilities come true",
+                "Calibration: whether its probabilities come true",
                 "Points below the line: more sure than right. Probabilities are as the network "
                 "gives them, not recalibrated.",
                 figures.reliability_diagram(
@@ -229,13 +229,13 @@ def _curve_figures(
     told = f" The {len(shown)} most frequent classes are drawn." if left_out > 1 else ""
     return [
         Figure(
-            "How well the classes are told apart",
+            "ROC curve: how well the classes are told apart",
             "Towards the upper left is better." + told,
             figures.roc(roc_lines, band=band),
             "svg",
         ),
         Figure(
-            "How many calls are right",
+            "Precision-recall curve: how many calls are right",
             "Towards the upper right is better; this depends on how frequent a class is here."
             + told,
             figures.precision_recall(pr_lines),

@@ -17,7 +17,7 @@ from medglean.data.imageset import ImageSet
 from medglean.data.labels import label_sets
 from medglean.data.manifest import Manifest
 from medglean.data.splits import split_by_group, split_problems
-from medglean.errors import DataError, Problem
+from medglean.errors import DataError, Problem, SplitError
 
 CACHE_NAME = ".medglean-cache"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -108,7 +108,12 @@ def choose(manifest: Manifest, preset: ClassifyPreset) -> Chosen:
     if wanted is not None and kind == "multi":
         rows = rows.with_columns(labels=_only(rows, wanted))
     rows = _divided(rows, preset, column)
-    problems += split_problems(rows, group=preset.split.group, stratify=column)
+    uneven = split_problems(rows, group=preset.split.group, stratify=column)
+    torn = [problem for problem in uneven if problem.kind == "group-on-two-sides"]
+    if torn:
+        more = f" ({len(torn) - 1} more such groups.)" if len(torn) > 1 else ""
+        raise SplitError(f"{torn[0]}{more}")
+    problems += uneven
     classes = wanted if wanted is not None else rows.classes(column)
     return Chosen(rows, kind, tuple(classes), tuple(problems))
 
@@ -119,7 +124,7 @@ def _divided(rows: Manifest, preset: ClassifyPreset, column: str) -> Manifest:
     seed = preset.fit.seed if split.seed is None else split.seed
     stratify = column if split.stratify == "label" else split.stratify
     parts = np.full(len(rows), "", dtype=object)
-    if "split" in rows.frame:
+    if "split" in rows.frame and not split.anew:
         parts = rows.frame["split"].fillna("").to_numpy(dtype=object)
     inside = parts == "train"
     if (parts == "").any() or split.val == 0 or (parts == "val").any() or not inside.any():
@@ -131,6 +136,7 @@ def _divided(rows: Manifest, preset: ClassifyPreset, column: str) -> Manifest:
             group=split.group,
             stratify=stratify,
             seed=seed,
+            overwrite=split.anew,
         )
     both = split.train + split.val
     halved = split_by_group(

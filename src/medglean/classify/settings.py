@@ -31,6 +31,8 @@ class SplitSettings(_Settings):
     """Column whose shares are kept alike in all parts."""
     seed: int | None = None
     """Of the split alone; by default the run's seed."""
+    anew: bool = False
+    """Divide all images anew, whatever split stands in the manifest."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -270,6 +270,12 @@ def _prepared(job: Job) -> Prepared:
         isinstance(recipe.channels, str) or pictures[0].channels != ("grey",)
     ):
         return prepare_one(pictures[0], recipe, limits=limits[0])
+    if len(pictures) != len(recipe.channels):
+        raise DataError(
+            f"{len(pictures)} grey image(s), and the recipe expects channels "
+            f"{', '.join(recipe.channels)}. Give one column image.NAME per channel in the "
+            "manifest, or set images.channels."
+        )
     return prepare_channels(pictures, recipe, limits=limits)
 
 
