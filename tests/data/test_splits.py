@@ -154,6 +154,17 @@ def test_a_standing_split_is_not_moved_to_fill_a_part():
     assert split.frame["split"].tolist() == ["train", "train", "train", "test"]
 
 
+def test_a_part_that_is_not_dealt_out_may_stand():
+    parts = np.full(100, None, dtype=object)
+    parts[:10] = "test"
+    manifest = manifest_of([f"p{row}" for row in range(100)], ["a", "b"] * 50, split=parts)
+    split = split_by_group(manifest, fractions={"train": 0.8, "val": 0.2, "test": 0.0}, seed=0)
+    assert (split.frame["split"][:10] == "test").all()
+    counts = split.frame["split"].value_counts()
+    assert counts["test"] == 10
+    assert counts["val"] == pytest.approx(18, abs=2)
+
+
 def test_a_standing_split_that_tears_a_patient_is_refused():
     manifest = manifest_of(["a", "a", "b", "c"], list("xyxy"), split=["train", "test", None, None])
     with pytest.raises(SplitError, match=r"'a' is in test and train.*split\.anew=true"):

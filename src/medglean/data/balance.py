@@ -61,9 +61,12 @@ def balance(
     counts = counts[:, counts.sum(axis=0) > 0]
     luck = np.array([key_of(seed, "split", str(name)) for name in names])
     sides = np.full(len(counts), -1) if standing is None else standing.astype(np.int64)
-    totals, sizes = counts.sum(axis=0), counts.sum(axis=1)
+    sizes = counts.sum(axis=1)
+    # what stands in a part without a share is no part of what is shared out
+    shared = ~np.isin(sides, [part for part, share in enumerate(shares) if share == 0])
+    totals = counts[shared].sum(axis=0)
     wanted = [[share * int(total) for total in totals] for share in shares]
-    room = [share * int(sizes.sum()) for share in shares]
+    room = [share * int(sizes[shared].sum()) for share in shares]
 
     def take(group: int, part: int) -> None:
         for place in np.flatnonzero(counts[group]).tolist():

@@ -50,7 +50,7 @@ def split_by_group(
         At least one row.
     fractions
         Share of the images for each of ``train``, ``val`` and ``test``; they sum to 1, and a part
-        with share 0 gets nothing.
+        with share 0 gets nothing beyond what stands there.
     group
         Column whose rows stay together; rows without a value follow ``manifest.groups``.
     stratify
@@ -80,8 +80,11 @@ def split_by_group(
     shares = _checked_shares(fractions)
     names = joined_groups(manifest, group=group, tied=tied, tied_by=tied_by)
     fixed = None if overwrite else _standing_split(manifest, names)
-    if fixed is not None and (fixed != "").all():
-        return manifest
+    if fixed is not None:
+        if (fixed != "").all():
+            return manifest
+        # a part that is not dealt out may stand
+        shares |= {part: 0.0 for part in fractions if part not in shares and part in fixed}
     units, unit_of_row = np.unique(names, return_inverse=True)
     if len(units) < len(shares):
         raise SplitError(
