@@ -43,7 +43,7 @@ def test_a_standing_test_part_is_kept():
 
 
 def test_a_standing_split_that_leaks_is_refused_with_the_way_out():
-    with pytest.raises(SplitError, match=r"'p0' is in test and train.*split\.anew=true"):
+    with pytest.raises(SplitError, match=r"'p0' is in test and (train|val).*split\.anew=true"):
         parts_of(a_manifest(leaks=True))
 
 
