@@ -106,7 +106,7 @@ def test_audit_gates(folder, tmp_path, capsys):
         (["train", "classify", "cxr-small", "DATA", "--resume"], 2, "--resume needs --out"),
         (["train", "classify", "cxr-small", "no.parquet"], 3, "no.parquet"),
         (["index", "no such folder", "-o", "x.parquet"], 3, "no such folder"),
-        (["index", "EMPTY", "-o", "x.parquet"], 3, "no image"),
+        (["index", "EMPTY", "-o", "x.parquet"], 3, "the folder is empty"),
         (["index", "EMPTY", "-o", "x.parquet", "--column", "label"], 2, "ours=theirs"),
         (["audit", "DATA", "--fail-on", "ugliness"], 2, "ugliness"),
         (["evaluate", "EMPTY", "DATA", "-o", "x"], 2, "not a run"),
