@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medglean.data import sandbox_worker
 from medglean.data.picture import Picture
 from medglean.data.readers import read
 from medglean.data.sandbox import DecoderPool
@@ -59,6 +61,7 @@ def behaviours(tmp_path_factory):
     (folder / "behaviours.py").write_text(BEHAVIOURS)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
+        importlib.import_module("behaviours")
         yield
 
 
@@ -136,11 +139,10 @@ def test_results_of_a_function(tmp_path, image, pool):
     assert str(missing).startswith("missing.png: no such file.")
 
 
-def test_pictures_come_back_whole_and_in_order(tmp_path, image):
+def test_pictures_come_back_whole_and_in_order(tmp_path, image, pool):
     names = [image(k) for k in range(30, 50)]
 
-    with DecoderPool(2) as pool:
-        pictures = list(pool.map(names, root=tmp_path))
+    pictures = list(pool.map(names, root=tmp_path))
 
     assert [int(p.values[0, 0, 0]) for p in pictures] == list(range(30, 50))
     assert pictures[0].unit == "8-bit"
@@ -243,6 +245,29 @@ def test_read_in_a_worker_is_the_same(tmp_path, image):
     assert (here.unit, here.axes, here.full_scale) == (there.unit, there.axes, there.full_scale)
     with pytest.raises(ReadError, match=r"gone\.png: no such file"):
         read("gone.png", root=tmp_path, isolated=True)
+
+
+def test_what_a_worker_answers(tmp_path, image, behaviours, monkeypatch):
+    # the same in this process, where it can be measured
+    def ask(first: int | str, function: str | None = "behaviours:act", **more: object):
+        name = first if isinstance(first, str) else image(first)
+        task = {"reference": name, "root": str(tmp_path), "budget_bytes": 1000, "kwargs": {}}
+        task |= {"function": function, **more}
+        return sandbox_worker._answer({"function": "behaviours:read_one", "task": task})
+
+    monkeypatch.setattr(
+        sys.modules["behaviours"], "read_one", sandbox_worker.read_one, raising=False
+    )
+
+    text, arrays = ask(20)
+    assert text == {"result": {"array": True}}
+    assert arrays["array"].tolist() == [20, 0]
+    assert ask(10)[0] == {"result": {"arrays": True}}
+    assert ask(20, None)[0]["result"]["unit"] == "8-bit"
+    assert ask(7)[0] == {"failure": "KeyError at behaviours.py, line 15"}
+    assert ask(8)[0] == {"error": {"kind": "ReadError", "found": "not fit for use.", "remedy": ""}}
+    assert ask("gone.png")[0]["error"]["found"] == "no such file."
+    assert ask(20, budget_bytes=1)[0]["error"]["kind"] == "TooLargeError"
 
 
 def test_picture_over_the_wire():

@@ -60,15 +60,18 @@ def test_types(tmp_path, dtype, unit, scale):
 )
 def test_layouts_and_compressions_give_the_same_values(tmp_path, options):
     pixels = colour.transpose(2, 0, 1) if "planarconfig" in options else colour
+    path = save(tmp_path / "a.tif", pixels, **options)
 
-    picture = read(save(tmp_path / "a.tif", pixels, **options))
-
-    np.testing.assert_array_equal(picture.values, colour.transpose(2, 0, 1))
-    assert picture.channels == ("red", "green", "blue")
+    for isolated in (None, False):
+        picture = read(path, isolated=isolated)
+        np.testing.assert_array_equal(picture.values, colour.transpose(2, 0, 1))
+        assert picture.channels == ("red", "green", "blue")
 
 
 def test_jpeg_inside_is_rgb(tmp_path):
-    picture = read(save(tmp_path / "a.tif", colour, compression="jpeg", tile=(32, 32)))
+    path = save(tmp_path / "a.tif", colour, compression="jpeg", tile=(32, 32))
+
+    picture = read(path, isolated=False)
 
     assert np.abs(picture.values.transpose(1, 2, 0).astype(int) - colour).mean() < 4
 
@@ -148,6 +151,66 @@ def test_region_of_a_slide_is_refused_for_now(tmp_path):
         read(f"{path}#level=0,x=0,y=0,w=8,h=8")
 
 
+def test_more_channels_than_colours_stay(tmp_path):
+    planes = np.stack([ramp, ramp // 2, ramp // 3, ramp // 4, ramp // 5])
+    path = save(tmp_path / "a.tif", planes, photometric="minisblack", planarconfig="separate")
+
+    picture = read(path)
+
+    np.testing.assert_array_equal(picture.values, planes)
+    assert picture.channels[0] == "sample 0"
+
+
+def test_extra_channel_of_a_colour_image_is_dropped_and_told(tmp_path):
+    pixels = np.dstack([colour, ramp])
+    picture = read(save(tmp_path / "a.tif", pixels, extrasamples=["unspecified"]))
+
+    np.testing.assert_array_equal(picture.values, colour.transpose(2, 0, 1))
+    assert "1 extra channel(s) of unknown meaning were dropped" in picture.warnings[0]
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(257, "8-bit"), (256, "8-bit"), (1, "8-bit")])
+def test_palette_entries_of_8_bits_in_16(tmp_path, factor, unit):
+    table = np.zeros((3, 256), np.uint16)
+    table[:, 1], table[:, 2] = [10, 20, 30], [200, 100, 50]
+    indices = np.array([[1, 2]], np.uint8)
+    path = save(tmp_path / "a.tif", indices, photometric="palette", colormap=table * factor)
+
+    picture = read(path)
+
+    assert picture.values[:, 0].T.tolist() == [[10, 20, 30], [200, 100, 50]]
+    assert picture.unit == unit
+
+
+def test_palette_of_16_bits_keeps_them(tmp_path):
+    table = np.zeros((3, 256), np.uint16)
+    table[:, 1] = [1000, 2001, 60003]
+    path = save(
+        tmp_path / "a.tif", np.array([[1]], np.uint8), photometric="palette", colormap=table
+    )
+
+    picture = read(path)
+
+    assert picture.values[:, 0, 0].tolist() == [1000, 2001, 60003]
+    assert (picture.unit, picture.full_scale) == ("16-bit", (0, 65535))
+
+
+def test_other_colour_models_are_refused(tmp_path):
+    path = save(tmp_path / "a.tif", colour, photometric="cielab")
+
+    with pytest.raises(ReadError, match="the colour model CIELAB with uint8 samples, expected"):
+        read(path)
+
+
+def test_imagej_stack_behind_one_page_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([ramp] * 3), imagej=True, contiguous=True)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        pages = len(file.pages)
+
+    with pytest.raises(ReadError, match="3 pages" if pages == 3 else "an ImageJ stack of 3 images"):
+        read(tmp_path / "a.tif")
+
+
 def test_nan_is_counted(tmp_path):
     pixels = ramp.astype(np.float32)
     pixels[0, :5] = np.nan
@@ -194,7 +257,7 @@ def test_jpeg_strip_that_was_cut_and_closed_is_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(tiff(cut, 48, 64, 7))
 
     with pytest.raises(ReadError, match="JPEG inside: Corrupt JPEG data"):
-        read(tmp_path / "a.tif")
+        read(tmp_path / "a.tif", isolated=False)
 
 
 def test_compression_without_a_decoder(tmp_path):
