@@ -321,7 +321,7 @@ def _environment() -> jinja2.Environment:
 
 def _visible(value: object) -> object:
     """Replace what would be unseen or turn the line's direction around by a question mark."""
-    if isinstance(value, str) and not isinstance(value, Markup):
+    if isinstance(value, str) and not isinstance(value, Markup) and not value.isprintable():
         return "".join(char if char.isprintable() or char == "\n" else "?" for char in value)
     return value
 
