@@ -6,6 +6,7 @@ takes seconds, a fork none, so hundreds of real SIGKILLs fit into a test.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -160,14 +161,18 @@ def serve() -> None:
         request = json.loads(line)
         child = os.fork()
         if child == 0:
-            os.setpgid(0, 0)  # a terminal and Slurm signal the workers too
+            os.setpgid(0, 0)
             code = fit_in_child(request)
             sys.stderr.flush()
             os._exit(code)
+        with contextlib.suppress(OSError):  # whichever of the two comes first
+            os.setpgid(child, child)
         if "signals" in request:
             for wait_s, name in request["signals"]:
                 time.sleep(wait_s)
-                os.killpg(child, getattr(signal, name))
+                # a terminal and Slurm signal the workers too; a kill for want of memory does not
+                send = os.kill if name == "SIGKILL" else os.killpg
+                send(child, getattr(signal, name))
         _, status = os.waitpid(child, 0)
         problem = Path(request["folder"]).with_suffix(".txt")
         answer = {

@@ -47,7 +47,10 @@ class LossWatch:
         """Add up what was kept; return the first that is not finite, in words."""
         if not self._kept:
             return None
-        values = torch.stack([value.float().reshape(()) for _, value, _ in self._kept]).tolist()
+        if self._kept[0][1].is_cuda:  # one wait for the device, not one for each value
+            values = torch.stack([value.float().reshape(()) for _, value, _ in self._kept]).tolist()
+        else:
+            values = [float(value) for _, value, _ in self._kept]
         kept, self._kept = self._kept, []
         for (name, _, place), value in zip(kept, values, strict=True):
             if not math.isfinite(value):
