@@ -142,9 +142,10 @@ def page(found: dict[str, Any]) -> str:
     for workers, each in found["workers"].items():
         operations, moments = each["operations"], each["random"]
         total += operations["kills"] + moments["kills"]
+        wrong = [len(kind["problems"]) for kind in (operations, moments)]
         lines.append(
-            f"| {workers} | {operations['kills']} (of {operations['moments']} moments) | {len(operations['problems'])} | "
-            f"{moments['kills']} (in {moments['runs']} runs) | {len(moments['problems'])} |"
+            f"| {workers} | {operations['kills']} (of {operations['moments']} moments) | "
+            f"{wrong[0]} | {moments['kills']} (in {moments['runs']} runs) | {wrong[1]} |"
         )
     lines += [
         "",
