@@ -372,3 +372,37 @@ def test_the_batch_is_not_written_to():
 def test_bad_settings_are_refused(settings, match):
     with pytest.raises(ValidationError, match=match):
         Augment(**settings)
+
+
+def test_illumination_is_a_smooth_field_within_its_strength():
+    flat = np.full((6, 1, 64, 64), 128, np.uint8)
+    settings = Augment(illumination=0.3)
+
+    changed = augment(flat, settings, seed=0, epoch=0, index=np.arange(6))
+
+    ratio = changed / (128 / 255)
+    # a cubic may overshoot its knots by about an eighth
+    assert ratio.max() < np.exp(0.3 * 1.3)
+    assert ratio.min() > np.exp(-0.3 * 1.3)
+    assert ratio.std(axis=(1, 2, 3)).min() > 0.02
+    assert np.abs(np.diff(changed, axis=3)).max() < 0.02
+    some = augment(
+        flat,
+        Augment(illumination=0.3, illumination_probability=0.5),
+        seed=0,
+        epoch=0,
+        index=np.arange(6),
+    )
+    met = [not np.allclose(image, 128 / 255) for image in some]
+    assert 0 < sum(met) < 6
+    np.testing.assert_array_equal(some[met], changed[met])
+
+
+def test_illumination_leaves_what_others_draw():
+    image = np.random.default_rng(0).integers(0, 256, (4, 1, 32, 32)).astype(np.uint8)
+    without = augment(image, Augment(border=0.3), seed=1, epoch=2, index=np.arange(4))
+    both = augment(
+        image, Augment(border=0.3, illumination=0.2), seed=1, epoch=2, index=np.arange(4)
+    )
+
+    np.testing.assert_array_equal(without == 0, both == 0)

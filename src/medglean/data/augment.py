@@ -106,6 +106,7 @@ def apply(
         image = to_float(image)
     image = _geometry(image, settings, drawn, place)
     _tone(image, drawn, place, out)
+    _illuminate(out, drawn.illumination[place])
     for plane in out:
         _sharpness(plane, drawn, place)
     if sd := float(drawn.noise_sd[place]):
@@ -164,6 +165,16 @@ def _tone(image: np.ndarray, drawn: Drawn, place: int, out: np.ndarray) -> None:
             cv2.LUT(np.ascontiguousarray(plane), table, dst=into)
     else:
         out[...] = np.interp(image, _LEVELS, curve)
+
+
+def _illuminate(image: np.ndarray, knots: np.ndarray) -> None:
+    """Multiply by a smooth field, in place: cubic between the logarithms at 3 x 3 places."""
+    if not knots.any():
+        return
+    height, width = image.shape[1:]
+    field = cv2.resize(knots.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    image *= cv2.exp(field)
+    np.clip(image, 0.0, 1.0, out=image)
 
 
 def _sharpness(plane: np.ndarray, drawn: Drawn, place: int) -> None:

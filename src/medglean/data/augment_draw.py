@@ -17,6 +17,7 @@ from medglean.data.augment_settings import MOST_ERASED, Augment, Range
 from medglean.randomness import uniforms
 
 CURVE_SEGMENTS = 8
+ILLUMINATION_KNOTS = 3
 
 # Never reorder: appending keeps what earlier settings drew in earlier releases.
 _WIDTHS = {
@@ -43,6 +44,7 @@ _WIDTHS = {
     "jpeg": 2,
     "border": 5,
     "erase": 2 + 4 * MOST_ERASED,
+    "illumination": 1 + ILLUMINATION_KNOTS**2,
 }
 _ENDS = np.cumsum(list(_WIDTHS.values()))
 _PLACES = {
@@ -87,6 +89,9 @@ class Drawn:
     erased_px
         Top, bottom, left and right end of each rectangle, shape (b, rectangles, 4); an unused
         one has no height.
+    illumination
+        Logarithm of the factor at 3 x 3 places of the image, 0 where the change is not met, shape
+        (b, 3, 3).
     """
 
     mirrored: np.ndarray
@@ -106,6 +111,7 @@ class Drawn:
     jpeg_quality: np.ndarray
     border_px: np.ndarray
     erased_px: np.ndarray
+    illumination: np.ndarray
 
 
 def draw(
@@ -169,6 +175,7 @@ def draw(
         jpeg_quality=(met("jpeg", settings.jpeg_probability) * quality).astype(int),
         border_px=_borders(settings, of("border"), size_px),
         erased_px=_rectangles(settings, of("erase"), size_px),
+        illumination=_illumination(settings, of("illumination")),
     )
 
 
@@ -238,6 +245,12 @@ def _curves(settings: Augment, of: Callable[[str], np.ndarray]) -> np.ndarray:
     inverted = of("invert") < settings.invert
     curves: np.ndarray = np.where(inverted, bent[:, ::-1], bent)
     return curves
+
+
+def _illumination(settings: Augment, u: np.ndarray) -> np.ndarray:
+    met = u[:, :1] < settings.illumination_probability
+    strength: np.ndarray = met * _either_way(u[:, 1:], settings.illumination)
+    return strength.reshape(-1, ILLUMINATION_KNOTS, ILLUMINATION_KNOTS)
 
 
 def _borders(settings: Augment, u: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:

@@ -65,6 +65,12 @@ class Augment(BaseModel):
     brightness: float = Field(default=0.0, ge=0.0, le=1.0)
     """Largest amount added, either way, as a share of the range, 0 to 1; uniform."""
 
+    illumination_probability: Probability = 1.0
+    """Probability, 0 to 1, of uneven illumination, where ``illumination`` is not 0."""
+    illumination: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Strength, 0 to 1, of a smooth field that the image is multiplied by: the logarithm of its
+    value at each of 3 x 3 places is uniform in -strength to strength, cubic between them."""
+
     blur_probability: Probability = 1.0
     """Probability, 0 to 1, of blurring, where ``blur_sigma_px`` is not 0."""
     blur_sigma_px: float = Field(default=0.0, ge=0.0, le=20.0)
