@@ -11,6 +11,7 @@ by quoting them, and the quotation would stand in a log.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +128,10 @@ def facts(header: Header) -> Facts:
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
-    """Return an element's text from its bytes, without pydicom's conversion and its warnings."""
+    """Return an element's text from its bytes, without pydicom's conversion and its warnings.
+
+    The reader may have converted some already; several values are joined as in the file.
+    """
     try:
         value = dataset.get_item(keyword).value
     except (KeyError, AttributeError):
@@ -137,6 +141,8 @@ def _text(dataset: Dataset, keyword: str) -> str:
             value = value.decode("utf-8")
         except UnicodeDecodeError:
             value = value.decode("latin-1")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = "\\".join(str(part) for part in value)
     return "" if value is None else str(value).strip(" \0\t\r\n")
 
 

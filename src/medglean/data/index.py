@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import logging
 import os
 import tempfile
 import warnings
@@ -307,10 +308,7 @@ def _examine_all(
     def work(block: Iterable[Entry]) -> list[Examined]:
         return [examine(folder / entry.image, entry.image) for entry in block]
 
-    # set around the whole pool: filters belong to the process, and libraries' remarks on odd
-    # headers quote them, which may be a patient's name
-    with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
-        warnings.simplefilter("ignore")
+    with _quiet(), ThreadPoolExecutor(max(1, workers)) as pool:
         for block in blocks:
             pending.append((block, pool.submit(work, block)))
             if len(pending) > 2 * workers:
@@ -319,6 +317,26 @@ def _examine_all(
         while pending:
             first, future = pending.popleft()
             yield from zip(first, future.result(), strict=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep pydicom's remarks on odd headers out of warnings and logs: they quote the values.
+
+    Set around the whole pool, not in its threads: filters belong to the process.
+    """
+    logger = logging.getLogger("pydicom")
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(nothing)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.removeFilter(nothing)
 
 
 def examine(path: Path, name: str) -> Examined:
