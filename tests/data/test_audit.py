@@ -254,6 +254,15 @@ def test_frames_of_a_clip_are_one_note_and_no_warning(tmp_path):
     names = [save(tmp_path, f"{k}.png", base[k : k + 64, :64]) for k in range(3)]
     names.append(save(tmp_path, "other.png", noise(5)))
     table = pd.DataFrame({"id": names, "image": names, "group": ["c1"] * 3 + ["c2"]})
+    table["label"] = ["x", "y", "y", "x"]  # neighbouring frames may differ, copies may not
     result = audit(Manifest.from_frame(table, tmp_path))
-    assert result.of("duplicates") == []
+    assert result.of("duplicates") == result.of("label-conflict") == []
     assert "3 images have a copy or near copy within" in result.of("repeats")[0].found
+
+
+def test_equal_files_of_one_patient_with_two_labels_are_a_conflict(tmp_path):
+    names = [save(tmp_path, name, noise(0)) for name in ("a.png", "b.png")]
+    table = pd.DataFrame({"id": names, "image": names, "patient": "p", "label": ["x", "y"]})
+    result = audit(Manifest.from_frame(table, tmp_path))
+    assert ids_of(result, "label-conflict") == [set(names)]
+    assert "the same file labelled 'x' and 'y'" in result.of("label-conflict")[0].found

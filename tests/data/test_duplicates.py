@@ -44,6 +44,8 @@ CHANGES = {
     "mirrored": lambda i: np.ascontiguousarray(i[:, ::-1]),
     "cropped": cropped,
     "cut at the top": lambda i: i[2:],
+    "equalised": lambda i: cv2.createCLAHE(2, (8, 8)).apply(i),
+    "written on": lambda i: cv2.putText(i.copy(), "R 12", (8, 24), 0, 0.6, 255, 1),
 }
 
 
@@ -136,6 +138,19 @@ def test_real_chest_x_rays_of_different_patients_are_not_called_duplicates(real_
     seen = glance(manifest)
     assert seen.ok.all()
     assert len(near_duplicates(seen.thumbnails)) == 0
+
+
+@pytest.mark.slow
+def test_slices_of_different_heads_are_not_called_duplicates(real_data):
+    folder = real_data("brain_lgg_flair128")
+    table = pd.read_csv(folder / "labels.csv", dtype=str).iloc[:900]  # 27 patients
+    manifest = Manifest.from_frame(
+        table.assign(id=table.path, image=table.path)[["id", "image"]], folder
+    )
+    pairs = near_duplicates(glance(manifest).thumbnails)
+    patient = table.patient_id.to_numpy()
+    assert len(pairs) > 50  # neighbouring slices of one head
+    assert (patient[pairs.first] == patient[pairs.second]).all()
 
 
 @pytest.mark.slow

@@ -64,12 +64,12 @@ def test_what_cannot_be_read_is_told_and_the_rest_goes_on(tmp_path):
     assert done == list(range(1, len(table) + 1))
 
 
-def test_channels_in_files_of_their_own_are_averaged(tmp_path):
+def test_channels_in_files_of_their_own_show_the_first_and_count_all(tmp_path):
     for name, level in (("a", 100), ("b", 200)):
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((64, 64), level, np.uint8))
     table = pd.DataFrame({"id": ["x"], "image.t1": ["a.png"], "image.t2": ["b.png"]})
     seen = glance(manifest_of(table, tmp_path))
-    assert set(seen.thumbnails[0].ravel()) == {150}
+    assert set(seen.thumbnails[0].ravel()) == {100}
     sizes = [(tmp_path / f"{name}.png").stat().st_size for name in "ab"]
     assert seen.facts["bytes"][0] == sum(sizes)
 

@@ -218,7 +218,9 @@ def duplicate_trouble(
         how = _how(kinds[root])
         shown = _listed(names)
         known = labels.iloc[positions].dropna().unique()
-        if len(known) > 1:
+        alone = len(set(groups[positions])) == 1
+        # neighbouring slices of one volume may well differ: a lesion begins somewhere
+        if len(known) > 1 and not (alone and "near" in kinds[root]):
             said = " and ".join(repr(str(name)) for name in sorted(known)[:3])
             found = f"{how} labelled {said}: {shown}."
             remedy = "Find out which label is right, or remove all of them."
@@ -230,7 +232,7 @@ def duplicate_trouble(
                 "Split anew by the column of groups that the audit gives, or remove the copies."
             )
             findings.append(Finding("leakage", "error", found, remedy, names))
-        if len(set(groups[positions])) > 1:
+        if not alone:
             found = f"{how}: {shown}."
             remedy = "Keep one, or keep them on one side of the split."
             findings.append(Finding("duplicates", "warning", found, remedy, names))

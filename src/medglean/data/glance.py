@@ -70,7 +70,7 @@ def glance(
     """Read every image once.
 
     Of a volume or clip that the manifest lists as one image, the middle slice is seen. Of an image
-    with one file per channel, the mean of the channels.
+    with one file per channel, the first; what is known of the file is of all together.
 
     Parameters
     ----------
@@ -178,14 +178,16 @@ def _unit(picture: Picture, values: np.ndarray) -> np.ndarray:
 
 
 def _merged(looks: list[_Look]) -> _Look:
-    """Join what was seen of an image's channels, each in a file of its own."""
+    """Join what was seen of an image's channels, each in a file of its own.
+
+    The thumbnail is that of the first: in a mean, contrasts of opposite sign would cancel.
+    """
     if len(looks) == 1:
         return looks[0]
-    mean = np.stack([look.thumbnail for look in looks]).mean(axis=0)
     facts = dict(looks[0].facts)
     facts["bytes"] = sum(int(str(look.facts["bytes"])) for look in looks)
     facts["deviation"] = max(float(str(look.facts["deviation"])) for look in looks)
     for name in ("sha256", "pixels_sha256"):
         joined = "".join(str(look.facts[name]) for look in looks)
         facts[name] = hashlib.sha256(joined.encode()).hexdigest()
-    return _Look(np.rint(mean).astype(np.uint8), facts)
+    return _Look(looks[0].thumbnail, facts)

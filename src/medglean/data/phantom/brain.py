@@ -109,7 +109,7 @@ def brain_slice(
     ((4, 64, 64), False)
     """
     brain = _Brain.of(seed, volume)
-    u, v = shapes.grid(size_px)
+    u, v = _own_shape(brain, *shapes.grid(size_px))
     rng = numpy_generator(seed, "brain-scan", volume)
     u, v = shapes.moved(
         u, v, angle=rng.uniform(-0.08, 0.08), scale=1.0, at=(rng.uniform(-0.03, 0.03), 0.0)
@@ -130,6 +130,14 @@ def brain_slice(
     if sick:
         whole = np.maximum(sick["oedema"], sick["tumour"]) * inside * (1 - chamber) > 0.5
     return np.stack(stack), whole
+
+
+def _own_shape(brain: _Brain, u: Plane, v: Plane) -> tuple[Plane, Plane]:
+    """Return coordinates bent so that no two patients' outlines and ventricles coincide."""
+    size_px = (u.shape[0], u.shape[1])
+    rng = numpy_generator(brain.folding, "shape")
+    sideways = 0.035 * shapes.smooth_noise(rng, size_px, 3.0)
+    return u + sideways, v + 0.035 * shapes.smooth_noise(rng, size_px, 3.0)
 
 
 def _outline(brain: _Brain, u: Plane, v: Plane, height: float) -> Plane:
