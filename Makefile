@@ -92,7 +92,7 @@ check: $(VENV)/.ready-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
-	$(BIN)/python -m pytest -q --durations=0 -m house tests/test_house.py
+	$(BIN)/python -m pytest -q --durations=1 -m house tests/test_house.py
 
 .PHONY: format
 format: $(VENV)/.ready-dev
