@@ -65,3 +65,12 @@ def test_written_set_lists_clips_and_patients(tmp_path):
 def test_too_little_is_refused(tmp_path):
     with pytest.raises(UsageError, match="expected at least 2 patients"):
         write_ultrasound(tmp_path / "u", frames=0)
+
+
+def test_brightness_and_border_do_not_tell_the_class():
+    truth = np.arange(80) % 2 == 1
+    drawn = [ultrasound_frame(5, k, 0, b_lines=bool(t), size_px=SIZE) for k, t in enumerate(truth)]
+    for score in ([i.mean() for i in drawn], [i[-3:].mean() + i[:, :3].mean() for i in drawn]):
+        ill, well = np.array(score)[truth], np.array(score)[~truth]
+        auc = ((ill[:, None] > well).mean() + (ill[:, None] >= well).mean()) / 2
+        assert 0.33 < auc < 0.67

@@ -45,17 +45,18 @@ class _Probe:
         settings = {
             "half_angle": draw(0.42, 0.62),
             "near": draw(0.16, 0.30),
-            "gain": draw(-9.0, 9.0),
+            "gain": draw(-12.0, 12.0),
             "range_db": draw(46.0, 66.0),
             "pleura": draw(0.16, 0.30),
             "tilt": draw(-0.05, 0.05),
-            "fading": draw(26.0, 40.0),
+            "fading": draw(20.0, 44.0) if b_lines else draw(8.0, 36.0),
             "rib": draw(-0.8, 0.8) if rng.random() < 0.45 else 2.0,
             "speed": draw(0.2, 0.5),
             "echoes": draw(11.0, 17.0),
         }
         count = int(rng.integers(2, 6)) if b_lines else int(rng.random() < 0.25)
-        # one single B-line occurs in healthy lungs, too
+        # one single B-line occurs in healthy lungs, too; their haze fades less, or else the rays
+        # would tell the class by brightness alone
         lines = tuple(
             (draw(-0.85, 0.85), draw(0.035, 0.11), draw(11.0, 19.0)) for _ in range(count)
         )
@@ -171,7 +172,7 @@ def _lung(probe: _Probe, seed: int, clip: int, frame: int) -> Plane:
         sway = at + 0.05 * math.sin(probe.speed * frame + number)
         grain = 1 + 0.15 * np.sin(60 * depth + 7 * number)
         ray = bump(angle, sway, width * (1 + 0.8 * (depth - pleura))) * strength * grain
-        rays = np.maximum(rays, ray + 0.55 * probe.fading * (depth - pleura) * (ray > 2.0))
+        rays = np.maximum(rays, ray + 0.5 * probe.fading * (depth - pleura) * (ray > 2.0))
     added: Plane = below * (level + rays + 60.0) + 0.9 * line
     return added
 
@@ -182,7 +183,7 @@ def _sector(probe: _Probe, polar: Plane, size_px: tuple[int, int]) -> Plane:
     y = (np.arange(height) + 0.5)[:, None] / height
     x = (np.arange(width) + 0.5 - width / 2)[None, :] / height
     top = probe.near * math.cos(probe.half_angle)
-    scale = (1.0 - top) / 0.96  # the deepest point lies just above the lower edge
+    scale = (1.0 - top) / 0.92  # the deepest point lies just above the lower edge
     dx, dy = x * scale, (y - 0.02) * scale + top
     radius, angle = np.hypot(dx, dy), np.arctan2(dx, dy)
     depth = (radius - probe.near) / (1.0 - probe.near)
