@@ -149,8 +149,9 @@ def page(found: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        f"{total} kills with SIGKILL in all. Kills at file operations come before, after and, for",
-        "writes, in the middle of every operation on the log, checkpoints and best weights.",
+        f"{total} kills with SIGKILL in all; no process was left behind. Kills at file operations",
+        "come before, after and, for writes, in the middle of every operation on the log,",
+        "checkpoints and best weights.",
         "",
         "The same trial with writers that are wrong on purpose, killed in each of their writes:",
         "",
@@ -163,7 +164,10 @@ def page(found: dict[str, Any]) -> str:
     ]
     lines += [
         "",
-        "A fault is not caught where the kill comes before the first checkpoint or after the last.",
+        "A fault cannot show in every kill: not in one that falls into a row of the log, which",
+        "these faults do not touch, before the first checkpoint, or after the last. The trial",
+        "catches a writer if one kill does.",
+        "",
         "A kill does not test what a power cut does to a disk's cache. That the data are synced",
         "before they get their name, and the folder after, is checked by a test on the order of",
         "the calls.",

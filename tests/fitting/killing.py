@@ -49,7 +49,7 @@ class Killer:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.communicate(timeout=20)  # an orphan of a killed fit would hold the pipe open
 
 
 def difference(folder: Path, whole: Path) -> str | None:

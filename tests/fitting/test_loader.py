@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from medglean.errors import DataError, DecoderError, UsageError
 from medglean.fitting import Loader
+from medglean.fitting.loader import _start_worker
 from medglean.randomness import epoch_order
 
 
@@ -84,6 +86,19 @@ def test_workers_give_the_same_batches_and_leave_nobody_behind(workers):
     assert len(multiprocessing.active_children()) == workers
     loader.close()
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+@pytest.mark.parametrize(("parent_lives", "code"), [(True, 0), (False, 1)])
+def test_a_worker_whose_parent_died_before_it_began_ends(parent_lives, code):
+    # seen in a soak: killed between fork and the worker's first line, it lived on for ever and
+    # held the lock of the run
+    parent = os.getpid() if parent_lives else os.getpid() + 1
+    child = os.fork()
+    if child == 0:
+        _start_worker(0, parent=parent)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
 
 
 def test_loading_does_not_touch_the_global_generator():

@@ -8,7 +8,9 @@ decoding what came before.
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
+import os
 import signal
 import sys
 from collections.abc import Generator, Iterator, Sequence, Sized
@@ -191,8 +193,8 @@ class Loader:
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                raise _explained(error) from error
+            except (RuntimeError, ConnectionError, EOFError) as error:
+                raise _explained(error, workers=self.workers) from error
             if isinstance(batch, _Failure):
                 raise batch.error
             yield batch
@@ -206,7 +208,9 @@ class Loader:
             collate_fn=_as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            worker_init_fn=_start_worker if self.workers else None,
+            worker_init_fn=functools.partial(_start_worker, parent=os.getpid())
+            if self.workers
+            else None,
             # forked workers share the memory map of the cache and need no guarded main module
             multiprocessing_context="fork" if forks else None,
             pin_memory=self.pin_memory,
@@ -265,7 +269,7 @@ def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - a batch or a failure
     return batch
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(worker: int, *, parent: int) -> None:
     """Let the main process decide when a worker ends.
 
     Ctrl-C and Slurm signal every process of a job, and a worker that dies of it would spoil the
@@ -277,6 +281,8 @@ def _start_worker(worker: int) -> None:
     if sys.platform == "linux":
         ask_for_signal_at_parents_death = 1  # PR_SET_PDEATHSIG of prctl(2)
         ctypes.CDLL(None).prctl(ask_for_signal_at_parents_death, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before we asked, so the signal will never come
+            os._exit(1)
 
 
 def _tell_deaths_only_when_asked(batches: Any) -> None:  # noqa: ANN401 - torch's own iterator
@@ -290,10 +296,12 @@ def _tell_deaths_only_when_asked(batches: Any) -> None:  # noqa: ANN401 - torch'
         batches._worker_pids_set = False
 
 
-def _explained(error: RuntimeError) -> Exception:
-    if "DataLoader worker" not in str(error):
+def _explained(error: Exception, *, workers: int) -> Exception:
+    """Return what to raise: a worker that died shows as a pipe that ended, or as torch's words."""
+    died = "exited unexpectedly" in str(error) or not isinstance(error, RuntimeError)
+    if not (workers and died):
         return error
     return DataError(
-        f"a process that loads batches died: {error}. Most often memory ran out: set fewer "
-        "workers or a smaller batch_size; workers = 0 shows the error itself."
+        f"a process that loads batches died ({type(error).__name__}: {error}). Most often memory "
+        "ran out: set fewer workers or a smaller batch_size; workers = 0 shows the error itself."
     )
