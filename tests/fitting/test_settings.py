@@ -10,6 +10,7 @@ from torch import nn
 
 from medglean.errors import UsageError
 from medglean.fitting import FitSettings, OptimizerSettings, make_fabric, make_optimizer
+from medglean.fitting.devices import resolved
 from medglean.fitting.settings import CHANGEABLE
 
 
@@ -80,3 +81,15 @@ def test_nothing_to_train():
 def test_a_device_that_is_not_there():
     with pytest.raises(UsageError, match=r"accelerator 'cuda' with 1 device.*medglean doctor"):
         make_fabric(FitSettings(accelerator="cuda"))
+
+
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_precision_is_what_the_processor_has_instructions_for(monkeypatch, has_bf16, expected):
+    monkeypatch.setattr("medglean.fitting.devices._cpu_has_bf16", lambda: has_bf16)
+
+    found = resolved(FitSettings(precision="auto", accelerator="cpu"))
+
+    assert found.precision == expected
+    assert found.fixed()["precision"] == expected
+    given = FitSettings(precision="32-true")
+    assert resolved(given) is given

@@ -23,6 +23,7 @@ from medglean.data.fetch import Fetch, Normalise
 from medglean.data.imageset import ImageSet
 from medglean.errors import DataError
 from medglean.fitting import FitResult, Loader, fit, load_weights, make_optimizer
+from medglean.fitting.devices import resolved
 from medglean.measure.curves import auroc
 from medglean.nn.backbones import build_backbone, parameter_count
 from medglean.runs.rundir import RunFolder
@@ -62,7 +63,7 @@ def fit_network(
 
     Checkpoints and the log go into the run folder; training goes on from what is there.
     """
-    settings, seed = preset.fit, preset.fit.seed
+    settings, seed = resolved(preset.fit), preset.fit.seed
     normalise = normalisation(images, preset)
     network = build_backbone(
         preset.model.architecture,

@@ -27,6 +27,7 @@ def make_fabric(settings: FitSettings) -> Fabric:
     UsageError
         If there is no such device here.
     """
+    settings = resolved(settings)
     devices, nodes = settings.devices, settings.nodes
     if "TORCHELASTIC_RUN_ID" in os.environ:
         local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
@@ -38,7 +39,7 @@ def make_fabric(settings: FitSettings) -> Fabric:
             accelerator=settings.accelerator,
             devices=devices,
             num_nodes=nodes,
-            precision=settings.precision,
+            precision=settings.precision,  # type: ignore[arg-type]  # "auto" is resolved above
             strategy=_strategy(devices, nodes),
         )
     except (RuntimeError, ValueError, ImportError) as error:  # Lightning's ways to say "not here"
@@ -48,6 +49,27 @@ def make_fabric(settings: FitSettings) -> Fabric:
         ) from error
     fabric.launch()
     return fabric
+
+
+def resolved(settings: FitSettings) -> FitSettings:
+    """Replace the precision ``auto`` by what this machine computes fastest.
+
+    Examples
+    --------
+    >>> resolved(FitSettings(precision="auto", accelerator="cpu")).precision != "auto"
+    True
+    """
+    if settings.precision != "auto":
+        return settings
+    on_gpu = settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    has_bf16 = torch.cuda.is_bf16_supported() if on_gpu else _cpu_has_bf16()
+    return settings.model_copy(update={"precision": "bf16-mixed" if has_bf16 else "32-true"})
+
+
+def _cpu_has_bf16() -> bool:
+    """Say whether the processor multiplies bfloat16; torch has no public name for it."""
+    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in asked)
 
 
 def _strategy(devices: int | str, nodes: int) -> DDPStrategy | str:
@@ -101,7 +123,7 @@ def on_device_of(network: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str
 def wants_channels_last(settings: FitSettings, device: torch.device) -> bool:
     """Say whether images and weights are kept with the channel innermost."""
     if settings.channels_last == "auto":
-        return device.type == "cuda" and settings.precision != "32-true"
+        return device.type == "cpu" or (device.type == "cuda" and settings.precision != "32-true")
     return settings.channels_last
 
 

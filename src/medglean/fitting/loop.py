@@ -25,6 +25,7 @@ from medglean.fitting.devices import (
     make_fabric,
     mean_over_devices,
     repeatable,
+    resolved,
     seed_global,
     wants_channels_last,
     without_exchange,
@@ -127,6 +128,7 @@ def fit(
             f"{folder}: has checkpoints of an earlier fit. Go on with --resume, or choose another "
             "folder."
         )
+    settings = resolved(settings)
     fabric = make_fabric(settings) if fabric is None else fabric
     with contextlib.ExitStack() as stack:
         stack.enter_context(repeatable(deterministic=settings.deterministic))

@@ -108,8 +108,10 @@ class FitSettings(BaseModel):
     """Decay per step of the exponential moving average of the weights, which is then what is
     validated and kept as best. It warms up: min(decay, (1 + n) / (10 + n)) at update n.
     ``None``: no average."""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """``32-true`` because a CPU gains nothing from less; ``bf16-mixed`` on a recent GPU."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """``32-true`` is what the papers used. ``bf16-mixed`` halves the time on processors and GPUs
+    with instructions for it and is slow on others; ``auto`` takes it where there are some, and
+    ``32-true`` elsewhere. What ``auto`` came to is kept, and a resumed run must share it."""
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     """Kind of device; ``auto`` takes a GPU where there is one."""
     devices: int | Literal["auto"] = 1
@@ -138,8 +140,8 @@ class FitSettings(BaseModel):
     loggers: tuple[Literal["tensorboard", "mlflow"], ...] = ()
     """Further logs; each needs the extra of its name."""
     channels_last: Literal["auto"] | bool = "auto"
-    """Keep images with the channel innermost. ``auto``: on a GPU with mixed precision, where
-    convolutions are written for it."""
+    """Keep images with the channel innermost. ``auto``: on a CPU, and on a GPU with mixed
+    precision, where convolutions are written for it."""
     deterministic: bool = False
     """Only algorithms that give the same bits every time. A CPU does anyway; on a GPU it costs
     time, and some operations have none."""
