@@ -88,11 +88,11 @@ def perceptual_hash(thumbnails: Thumbnails, *, side: int = 8) -> UInt64[np.ndarr
     """
     words = side * side // 64
     hashes = np.empty((len(thumbnails), words), np.uint64)
-    for start in range(0, len(thumbnails), 1024):
-        part = thumbnails[start : start + 1024].astype(np.float32)
-        low = dctn(part, axes=(1, 2))[:, :side, :side].reshape(len(part), -1)
+    for part in _parts(len(thumbnails)):
+        values = thumbnails[part].astype(np.float32)
+        low = dctn(values, axes=(1, 2))[:, :side, :side].reshape(len(values), -1)
         bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
-        hashes[start : start + 1024] = np.packbits(bits, axis=1).view(np.uint64)
+        hashes[part] = np.packbits(bits, axis=1).view(np.uint64)
     return hashes
 
 
@@ -127,17 +127,23 @@ def near_duplicates(
             version = _version(images, crop, mirrored)
             version_hashes = perceptual_hash(version)[:, 0]
             version_fine = perceptual_hash(version, side=16)
+            blocks = []
             for i, j, distance in _close_pairs(
                 version_hashes, hashes, max_distance_bits, ordered=crop == 0.0
             ):
                 apart = np.bitwise_count(version_fine[i] ^ fine[j]).sum(axis=1)
                 kept = apart <= MAX_FINE_DISTANCE_BITS
-                i, j, distance = i[kept], j[kept], distance[kept]
-                similarity = _similarity_of_pairs(version, details, i, j)
-                for a, b, bits, s in zip(i, j, distance, similarity, strict=True):
-                    key = (int(min(a, b)), int(max(a, b)))
-                    if s >= max(needed[a], needed[b]) and s > best.get(key, (0, 0.0, False))[1]:
-                        best[key] = (int(bits), float(s), mirrored)
+                blocks.append(np.stack([i[kept], j[kept], distance[kept]]))
+            if not blocks:
+                continue
+            i, j, distance = np.concatenate(blocks, axis=1)
+            similarity = _similarity_of_pairs(version, details, i, j)
+            fits = similarity >= np.maximum(needed[i], needed[j])
+            chosen = (array[fits].tolist() for array in (i, j, distance, similarity))
+            for a, b, bits, value in zip(*chosen, strict=True):
+                key = (min(a, b), max(a, b))
+                if value > best.get(key, (0, 0.0, False))[1]:
+                    best[key] = (bits, value, mirrored)
     return _collect(best, shown)
 
 
@@ -181,9 +187,18 @@ def _version(images: Thumbnails, crop: float, mirrored: bool) -> Thumbnails:
     if crop:
         side = images.shape[1]
         at = (np.arange(side) + 0.5) * (1 - 2 * crop) + crop * side - 0.5
-        rows = _interpolated(images.astype(np.float32), at, axis=1)
-        images = np.rint(_interpolated(rows, at, axis=2)).astype(np.uint8)
+        cut = np.empty_like(images)
+        for part in _parts(len(images)):
+            rows = _interpolated(images[part].astype(np.float32), at, axis=1)
+            cut[part] = np.rint(_interpolated(rows, at, axis=2))
+        images = cut
     return images[:, :, ::-1] if mirrored else images
+
+
+def _parts(count: int) -> Iterator[slice]:
+    """Yield slices of up to 1,024 images, so that their copies in floating point stay small."""
+    for start in range(0, count, 1024):
+        yield slice(start, start + 1024)
 
 
 def _interpolated(values: np.ndarray, at: Float[np.ndarray, " m"], *, axis: int) -> np.ndarray:
@@ -213,17 +228,22 @@ def _details(images: Thumbnails) -> Float[np.ndarray, "n 58 58"]:
     It is divided by its own contrast in the neighbourhood, so that a strong outline that all
     images share, or a letter burnt into one of them, does not outweigh all the rest.
     """
-    band, contrast = _band(images)
-    even = (band / (contrast + _GREY_LEVELS))[:, 3:-3, 3:-3]
-    even -= even.mean(axis=(1, 2), keepdims=True)
-    norm = np.sqrt((even * even).sum(axis=(1, 2), keepdims=True))
-    unit: np.ndarray = even / np.maximum(norm, 1e-6)
+    side = images.shape[1] - 6
+    unit = np.empty((len(images), side, side), np.float32)
+    for part in _parts(len(images)):
+        band, contrast = _band(images[part])
+        even = (band / (contrast + _GREY_LEVELS))[:, 3:-3, 3:-3]
+        even -= even.mean(axis=(1, 2), keepdims=True)
+        norm = np.sqrt((even * even).sum(axis=(1, 2), keepdims=True))
+        unit[part] = even / np.maximum(norm, 1e-6)
     return unit
 
 
 def _margin(images: Thumbnails) -> Float[np.ndarray, " n"]:
     """Return how much better than others each image must fit because it is mostly empty."""
-    share = (_band(images)[1] > _STRUCTURE).mean(axis=(1, 2))
+    share = np.empty(len(images))
+    for part in _parts(len(images)):
+        share[part] = (_band(images[part])[1] > _STRUCTURE).mean(axis=(1, 2))
     margin: np.ndarray = EMPTY_MARGIN * np.clip((_FULL - share) / (_FULL - _EMPTY), 0.0, 1.0)
     return margin
 
@@ -234,10 +254,14 @@ def _similarity_of_pairs(
     i: Int[np.ndarray, " p"],
     j: Int[np.ndarray, " p"],
 ) -> Float[np.ndarray, " p"]:
+    """Return the similarity of version ``i`` to image ``j`` for each pair; ``i`` ascends."""
     similarity = np.zeros(len(i))
     for start in range(0, len(i), _PAIRS):
         part = np.s_[start : start + _PAIRS]
-        similarity[part] = similarities(_details(version[i[part]]), details[j[part]])
+        # ascending, so that an image with many candidates is filtered once or twice in all
+        images, which = np.unique(i[part], return_inverse=True)
+        left = _details(version[images])[which]
+        similarity[part] = similarities(left, details[j[part]])
     return similarity
 
 
