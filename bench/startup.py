@@ -5,6 +5,7 @@ Run: .venv/bin/python bench/startup.py
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,14 @@ def main() -> int:
     first, middle, worst = times_s[0], statistics.median(times_s), max(times_s)
     print(f"medglean --help, {RUNS} times: first {first:.2f} s, median {middle:.2f} s, "
           f"longest {worst:.2f} s; asked for: under {LIMIT_S} s")  # fmt: skip
+    record = {
+        "name": "medglean --help, median of 20",
+        "value": middle,
+        "unit": "s",
+        "asked": f"< {LIMIT_S}",
+        "n": RUNS,
+    }
+    print(json.dumps({"records": [record]}))
     return 0 if middle < LIMIT_S else 4
 
 

@@ -50,7 +50,7 @@ def test_results_carry_their_command():
     )
 
     rows = table.splitlines()
-    assert rows[1] == "|---|---|---:|---:|---:|---|---|---|"
+    assert rows[1] == "|---|---|---|---:|---:|---:|---|---|---|"
     assert rows[2] == (
         "| AUROC \\| test | 0.991 | 0.984-0.996 | 1,320 | 268 | `medglean study x` "
         "| 2 CPU cores |  |"

@@ -114,7 +114,8 @@ def results_table(measured: Iterable[Mapping[str, Any]]) -> str:
     ----------
     measured
         As a bench or a study wrote them to JSON: ``name``, ``value`` and, where they apply,
-        ``unit``, ``low``, ``high``, ``n``, ``groups``, ``command``, ``machine``, ``note``.
+        ``unit``, ``asked``, ``low``, ``high``, ``n``, ``groups``, ``command``, ``machine``,
+        ``note``.
 
     Raises
     ------
@@ -134,6 +135,7 @@ def results_table(measured: Iterable[Mapping[str, Any]]) -> str:
             (
                 record["name"],
                 format_value(record["value"]) + (f" {unit}" if unit else ""),
+                record.get("asked", "") or "",
                 format_interval(record.get("low"), record.get("high")),
                 format_value(record.get("n")),
                 format_value(record.get("groups")),
@@ -142,7 +144,17 @@ def results_table(measured: Iterable[Mapping[str, Any]]) -> str:
                 record.get("note", "") or "",
             )
         )
-    columns = ["What", "Value", "95 % interval", "n", "Groups", "Command", "Machine", "Note"]
+    columns = [
+        "What",
+        "Value",
+        "Asked for",
+        "95 % interval",
+        "n",
+        "Groups",
+        "Command",
+        "Machine",
+        "Note",
+    ]
     return markdown_table(columns, rows)
 
 

@@ -1,0 +1,64 @@
+"""Write measured numbers into docs/results.md; nobody types them.
+
+    python bench/results.py bench loading epoch index startup
+    python bench/results.py study kermany runs/kermany/results.json --asked ">= 0.99"
+
+``bench`` runs scripts of this folder one after the other and writes the table of speeds.
+``study`` takes the results.json of a ``medglean study`` and writes the table of that name; the
+number asked for stands beside its first row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from medglean.runs.tables import results_table, update_block
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "results.md"
+KEPT = HERE.parent / "docs" / "results.json"
+
+
+def measure(name: str) -> list[dict[str, Any]]:
+    """Run a benchmark and return its records; what it says goes to the terminal."""
+    command = [sys.executable, str(HERE / f"{name}.py")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    sys.stdout.write(done.stdout)
+    if done.returncode not in (0, 4):  # 4: it ran, and its aim was not met
+        raise SystemExit(f"bench/{name}.py failed with status {done.returncode}.")
+    records: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])["records"]
+    machine = f"{os.cpu_count()} CPU cores"
+    return [{**r, "command": f"python bench/{name}.py", "machine": machine} for r in records]
+
+
+def main() -> int:
+    """Update the page and the numbers that it is made from."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=["bench", "study"])
+    parser.add_argument("names", nargs="+")
+    parser.add_argument("--asked", default="")
+    arguments = parser.parse_args()
+    kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    if arguments.kind == "bench":
+        table = kept.setdefault("speed", {})
+        for name in arguments.names:
+            table[name] = measure(name)
+        update_block(PAGE, "speed", results_table(r for name in table for r in table[name]))
+    else:
+        name, file = arguments.names
+        records = json.loads(Path(file).read_text())
+        records[0]["asked"] = arguments.asked
+        kept[name] = records
+        update_block(PAGE, name, results_table(records))
+    KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
