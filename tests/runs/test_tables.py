@@ -52,10 +52,10 @@ def test_results_carry_their_command():
     rows = table.splitlines()
     assert rows[1] == "|---|---|---|---:|---:|---:|---|---|---|"
     assert rows[2] == (
-        "| AUROC \\| test | 0.991 | 0.984-0.996 | 1,320 | 268 | `medglean study x` "
+        "| AUROC \\| test | 0.991 |  | 0.984-0.996 | 1,320 | 268 | `medglean study x` "
         "| 2 CPU cores |  |"
     )
-    assert rows[3] == "| Rate | 12.000 images/s | n/a | n/a | n/a | `bench` |  |  |"
+    assert rows[3] == "| Rate | 12.000 images/s |  | n/a | n/a | n/a | `bench` |  |  |"
 
 
 def test_a_number_without_its_command_is_refused():
