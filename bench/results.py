@@ -1,7 +1,9 @@
-"""Write measured numbers into docs/results.md; nobody types them.
+r"""Write measured numbers into docs/results.md; nobody types them.
 
     python bench/results.py bench loading epoch index startup
     python bench/results.py study kermany runs/kermany/results.json --asked ">= 0.99"
+    python bench/results.py study shift runs/shift/results.json \
+        --page docs/explanation/small-preset.md
 
 ``bench`` runs scripts of this folder one after the other and writes the table of speeds.
 ``study`` takes the results.json of a ``medglean study`` and writes the table of that name; the
@@ -43,6 +45,7 @@ def main() -> int:
     parser.add_argument("kind", choices=["bench", "study"])
     parser.add_argument("names", nargs="+")
     parser.add_argument("--asked", default="")
+    parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
     kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     if arguments.kind == "bench":
@@ -55,7 +58,7 @@ def main() -> int:
         records = json.loads(Path(file).read_text())
         records[0]["asked"] = arguments.asked
         kept[name] = records
-        update_block(PAGE, name, results_table(records))
+        update_block(arguments.page, name, results_table(records))
     KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
     return 0
 

@@ -284,3 +284,19 @@ def test_any_data_split_or_say_why(rows, seed):
     assert split.frame.groupby("patient")["split"].nunique().max() == 1
     assert split.frame["split"].nunique() == 3
     assert not any(problem.fatal for problem in split_problems(split))
+
+
+def test_patients_with_many_images_are_in_every_part():
+    # 300 patients with 1 image, 60 with 2, 20 with 3: each part must get its share of each kind
+    sizes = np.repeat([1, 2, 3], [300, 60, 20])
+    counts = np.stack([sizes, np.zeros_like(sizes)], axis=1)
+    counts[::2] = counts[::2, ::-1]  # every other patient is of the other class
+    shares = [0.7, 0.1, 0.2]
+
+    sides = balance(counts, shares, names=np.arange(len(sizes)).astype(str), seed=0)
+
+    for size, patients in ((1, 300), (2, 60), (3, 20)):
+        found = np.bincount(sides[sizes == size], minlength=3)
+        np.testing.assert_allclose(found, np.multiply(shares, patients), atol=2.5)
+    images = [counts[sides == part].sum(axis=0) for part in range(3)]
+    np.testing.assert_allclose(images, np.outer(shares, counts.sum(axis=0)), atol=1)

@@ -192,3 +192,19 @@ def test_left_overs_of_killed_writers_are_removed_once_they_are_old(folder):
     assert not dead.exists()
     assert fresh.exists()
     assert alive.exists()
+
+
+def test_the_last_weights_are_the_averaged_ones_where_there_is_an_average(tmp_path):
+    network = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+    tensors = {f"network.net.{key}": value for key, value in network.state_dict().items()}
+    average = torch.full((1, 2), 7.0)
+    path = checkpoint.save(
+        tmp_path / "checkpoints", {**tensors, "ema.net.0.weight": average}, {"step": 3}
+    )
+    fresh = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+
+    facts = checkpoint.load_last(path, {"net": fresh})
+
+    assert facts["step"] == 3
+    assert torch.equal(fresh[0].weight, average)
+    assert torch.equal(fresh[0].bias, network[0].bias)

@@ -54,7 +54,7 @@ def training_report(
     learning = learning_figure(
         result.history,
         monitor=preset.fit.monitor,
-        best_step=result.best_step,
+        best_step=result.best_step if preset.keep == "best" else result.steps,
         parts={"training": sizes["train"], "validation": sizes["val"]},
     )
     group_name = _group_name(images.manifest)
@@ -85,7 +85,7 @@ def training_report(
             f"{preset.images.channel_count} channel(s)",
             "epochs": result.epochs,
             "kept": "the last epoch"
-            if result.best_step is None
+            if preset.keep == "last" or result.best_step is None
             else f"the epoch with the best validation {preset.fit.monitor}",
             "training time": f"{result.seconds:.0f} s",
             "interruptions": len(result.resumed_from),

@@ -112,4 +112,8 @@ class ClassifyPreset(Preset):
     """Alpha of the Beta distribution that pairs of images are mixed by (Zhang et al., ICLR 2018);
     0 is off."""
     fit: FitSettings = Field(default_factory=FitSettings)
+    keep: Literal["best", "last"] = "best"
+    """Whose weights are kept: of the epoch that did best on the validation part, or of the last.
+    ``last`` suits an average of weights and a learning rate that ends at 0: choosing among its
+    epochs would follow the noise of a small validation part."""
     predict: PredictSettings = Field(default_factory=PredictSettings)

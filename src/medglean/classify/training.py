@@ -22,7 +22,7 @@ from medglean.classify.settings import ClassifyPreset
 from medglean.data.fetch import Fetch, Normalise
 from medglean.data.imageset import ImageSet
 from medglean.errors import DataError
-from medglean.fitting import FitResult, Loader, fit, load_weights, make_optimizer
+from medglean.fitting import FitResult, Loader, fit, load_last, load_weights, make_optimizer
 from medglean.fitting.devices import resolved
 from medglean.measure.curves import auroc
 from medglean.nn.backbones import build_backbone, parameter_count
@@ -59,7 +59,7 @@ def check_parts(
 def fit_network(
     run: RunFolder, images: ImageSet, chosen: Chosen, preset: ClassifyPreset
 ) -> tuple[nn.Module, FitResult, Normalise]:
-    """Train, and return the network with the weights of the best epoch, on the CPU.
+    """Train, and return the network with the weights that the preset keeps, on the CPU.
 
     Checkpoints and the log go into the run folder; training goes on from what is there.
     """
@@ -122,8 +122,10 @@ def fit_network(
     )
     for warning in result.warnings:
         log.warning("%s", warning)
-    if result.best is not None:
+    if preset.keep == "best" and result.best is not None:
         load_weights(result.best, {"network": network})
+    else:
+        load_last(result.last, {"network": network})
     return network.cpu(), result, normalise
 
 

@@ -2,8 +2,8 @@
 
 Greedy, after the iterative stratification of Sechidis et al. [1]_, with groups in place of single
 images: the class with the fewest images left is dealt first, its largest group first, each to the
-part that still wants the most of that class. Rare classes go first because they leave the least
-choice.
+part that lacks the largest share of what it wants of that class. Rare classes go first because they
+leave the least choice.
 
 References
 ----------
@@ -82,16 +82,34 @@ def balance(
         # largest first: small groups, dealt last, even out what large ones could not
         order = holders[np.lexsort((luck[holders], -sizes[holders], -counts[holders, rarest]))]
         for group in order.tolist():
-            # to whom most of this class is due; among equals, to whom most images are
-            part = max(
-                range(len(shares)),
-                key=lambda p: (round(wanted[p][rarest], 9), round(room[p], 9), shares[p]),
-            )
+            part = _due([want[rarest] for want in wanted], room, shares, int(counts[group, rarest]))
             sides[group] = part
             take(group, part)
     free = np.ones(len(sides), dtype=bool) if standing is None else standing < 0
     _fill_empty(sides, sizes, luck, np.array(shares), free)
     return sides
+
+
+def _due(wanted: Sequence[float], room: Sequence[float], shares: Sequence[float], size: int) -> int:
+    """Return the part that a group of ``size`` images of a class goes to.
+
+    Of the parts that still have room for it, the one that lacks most of what it should get, as a
+    share of that: so groups of every size are spread over all parts. By absolute lack the largest
+    part would get all large groups, and the others only patients with a single image. Where no part
+    has room, the one that lacks most.
+    """
+    parts = [p for p, share in enumerate(shares) if share > 0]
+    fitting = [p for p in parts if wanted[p] >= size - 1e-9]
+    if fitting:
+        return max(
+            fitting,
+            key=lambda p: (
+                round(wanted[p] / shares[p], 9),
+                round(room[p] / shares[p], 9),
+                shares[p],
+            ),
+        )
+    return max(parts, key=lambda p: (round(wanted[p], 9), round(room[p], 9), shares[p]))
 
 
 def _fill_empty(

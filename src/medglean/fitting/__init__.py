@@ -18,6 +18,7 @@ _HOME = {
     "ScheduleSettings": "medglean.fitting.settings",
     "Update": "medglean.fitting.update",
     "fit": "medglean.fitting.loop",
+    "load_last": "medglean.fitting.checkpoint",
     "load_weights": "medglean.fitting.checkpoint",
     "make_fabric": "medglean.fitting.devices",
     "make_optimizer": "medglean.fitting.devices",
@@ -34,6 +35,7 @@ __all__ = [
     "ScheduleSettings",
     "Update",
     "fit",
+    "load_last",
     "load_weights",
     "make_fabric",
     "make_optimizer",
@@ -41,7 +43,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from medglean.fitting.checkpoint import load_weights
+    from medglean.fitting.checkpoint import load_last, load_weights
     from medglean.fitting.devices import make_fabric, make_optimizer, on_device_of
     from medglean.fitting.loader import Batch, Fetch, Loader
     from medglean.fitting.loop import fit

@@ -201,6 +201,26 @@ def load_weights(path: Path, networks: Mapping[str, nn.Module]) -> dict[str, Any
     return found.facts
 
 
+def load_last(path: Path, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """Load the weights of a checkpoint, averaged ones where it has an average; return its facts.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged or belongs to another architecture.
+    """
+    found = read(path)
+    tensors: dict[str, torch.Tensor] = {}
+    for head in ("network.", "ema."):  # an average lies over the weights it is of
+        tensors |= {
+            key.removeprefix(head): value
+            for key, value in found.tensors.items()
+            if key.startswith(head)
+        }
+    unpack_networks(path, tensors, "", networks)
+    return found.facts
+
+
 def _kind(tensor: torch.Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 

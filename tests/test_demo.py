@@ -1,0 +1,28 @@
+import json
+
+import pytest
+
+from medglean.demo import run_demo
+from medglean.errors import RunFolderError
+
+
+def test_the_whole_pipeline_ends_in_a_report(tmp_path):
+    said = []
+
+    page = run_demo(
+        tmp_path / "demo",
+        patients=24,
+        overrides=("images.size_px=[32, 32]", "fit.epochs=1", "fit.precision=32-true"),
+        say=said.append,
+    )
+
+    assert page.is_file()
+    assert page.name == "report.html"
+    stored = json.loads((page.parent / "report.json").read_text())
+    assert stored["metrics"][0]["name"] == "AUROC"
+    assert "synthetic" in said[0]
+    assert any("AUROC" in line for line in said)
+    for part in ("audit", "run", "evaluation"):
+        assert (tmp_path / "demo" / part / "done").is_file()
+    with pytest.raises(RunFolderError, match=r"demo: not empty"):
+        run_demo(tmp_path / "demo", say=said.append)
