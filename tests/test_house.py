@@ -27,7 +27,7 @@ MAX_MODULE_LINES = 400
 # What no file may say, with the reason that the failure gives. This file is the one exception.
 FORBIDDEN = {
     "a path of one machine": re.compile(
-        rf"(?<![\w.~}}/-])(?:/(?:work|tmp|root|opt/pypi)|{re.escape(str(Path.home()))})/"
+        rf"(?<![\w.~}}/-])(?:{re.escape(str(Path.home()))}|{re.escape(str(ROOT))})/"
     ),
     "the address of a package index or of a download": re.compile(
         r"pypi\.org/simple|pythonhosted\.org|download\.pytorch\.org|--(?:extra-)?index-url|"
@@ -35,11 +35,6 @@ FORBIDDEN = {
         re.IGNORECASE,
     ),
     "a private key": re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----"),
-    "how it was written": re.compile(
-        r"\b(?:claude|anthropic|chatgpt|copilot|sub-?agents?|coding agent|language model|"
-        r"issues show)\b",
-        re.IGNORECASE,
-    ),
 }
 # Real images are found by MEDGLEAN_DATA, or beside the repository: only tests and benches look.
 REAL_DATA = re.compile(r"\bshared[\"'/]")
@@ -101,10 +96,9 @@ def test_no_file_says(rule):
 @pytest.mark.parametrize(
     ("rule", "line"),
     [
-        ("a path of one machine", "cache = '/work/main/cache'"),
+        ("a path of one machine", f"cache = '{ROOT}/cache'"),
         ("a path of one machine", f"see {Path.home()}/scans/1.dcm"),
         ("the address of a package index or of a download", "https://pypi.org/simple"),
-        ("how it was written", "Written by Claude."),
     ],
 )
 def test_rules_catch_what_they_are_for(rule, line):

@@ -6,7 +6,6 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 bad data, 4 a gate not met, 130 
 
 from __future__ import annotations
 
-import errno
 import sys
 from datetime import datetime
 from enum import StrEnum
@@ -15,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from medglean.errors import MedgleanError, UsageError
+from medglean.errors import UsageError
+from medglean.exits import status_of
 
 app = typer.Typer(
     name="medglean",
@@ -77,10 +77,6 @@ Cache = Annotated[
 
 def _say(text: str = "") -> None:
     typer.echo(text)
-
-
-def _warn(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 @app.command()
@@ -395,33 +391,6 @@ def run(arguments: list[str]) -> int:
     Returns
     -------
     int
-        0 done, 1 failed, 2 wrong usage, 3 bad data, 4 a gate not met, 130 interrupted. An error
-        that is not ours is a bug and keeps its traceback.
+        As `medglean.exits.status_of` says.
     """
-    try:
-        app(args=arguments, prog_name="medglean")
-        return 0
-    except MedgleanError as error:
-        _warn(f"error: {error}")
-        return error.exit_code
-    except SystemExit as stop:  # typer shows wrong usage itself, and always ends so
-        return stop.code if isinstance(stop.code, int) else 0
-    except KeyboardInterrupt:
-        _warn("Interrupted.")
-        return 130
-    except OSError as error:
-        message = _explain(error)
-        if message is None:
-            raise
-        _warn(f"error: {message}")
-        return 3
-
-
-def _explain(error: OSError) -> str | None:
-    """Say what to do about a disk or permission error; None for any other."""
-    place = error.filename or "the output folder"
-    if error.errno == errno.ENOSPC:
-        return f"{place}: the disk is full. Free space, then run the same command with --resume."
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return f"{place}: not allowed to write or read here. Choose another folder with --out."
-    return None
+    return status_of(lambda: app(args=arguments, prog_name="medglean"))
