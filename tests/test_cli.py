@@ -127,7 +127,8 @@ def test_errors_are_a_message_and_a_status(
     assert found == status, error
     assert told in error
     assert "Traceback" not in error
-    assert {path.name for path in tmp_path.iterdir()} == {"empty"}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left <= {"empty", "problems.csv"}  # index tells why it found nothing
 
 
 def test_interruption_is_130(monkeypatch, capsys):
