@@ -4,8 +4,8 @@
 #   make test         install with the development extra, then run the tests
 #   make check        style, types, layers, spelling, house rules
 #   make docs         build the documentation strictly, into site/
-#   make bench        the measurements of bench/, one after the other
-#   make soak         the tests that take minutes
+#   make bench        the measurements of speed, into docs/results.md
+#   make soak         kill a training hundreds of times, into docs/reliability.md
 #   make constraints  write constraints.txt from what .venv holds
 #   make clean        remove everything that make made, .venv too
 #
@@ -79,11 +79,13 @@ demo: $(VENV)/.ready
 # Two processes; a file's tests stay together, because the blocks of a page build on one another.
 .PHONY: test
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
 
+# Hundreds of kills of a real training process; every weight compared, bit for bit.
 .PHONY: soak
 soak: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_FLAGS)
+	mkdir -p runs
+	$(BIN)/python bench/soak_kill.py --out runs/soak.json --docs docs/reliability.md
 
 .PHONY: check
 check: $(VENV)/.ready-dev
@@ -103,12 +105,10 @@ format: $(VENV)/.ready-dev
 docs: $(VENV)/.ready-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
-# Each file of bench/ is a measurement of its own; one that fails stops the rest.
+# What needs no images but those it makes; the tables of docs/results.md are written anew.
 .PHONY: bench
 bench: $(VENV)/.ready-dev
-	@set -e; for script in bench/*.py; do \
-	  echo "== $$script"; $(BIN)/python "$$script"; \
-	done
+	$(BIN)/python bench/results.py bench startup index loading epoch step_overhead
 
 # Run it after `make clean install-dev`: whatever else .venv holds would be pinned too.
 .PHONY: constraints
