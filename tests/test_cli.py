@@ -173,3 +173,19 @@ def test_help_of_every_command_loads_no_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_ends_a_command_with_130(name):
+    code = (
+        "import os, signal, sys\n"
+        "from medglean import api, cli\n"
+        f"api.index = lambda *_, **__: os.kill(os.getpid(), signal.{name})\n"
+        "sys.argv = ['medglean', 'index', 'x', '-o', 'y.parquet']\n"
+        "cli.main()"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.returncode == 130, done.stderr
+    assert "Interrupted" in done.stderr

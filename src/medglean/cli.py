@@ -6,6 +6,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 bad data, 4 a gate not met, 130 
 
 from __future__ import annotations
 
+import signal
 import sys
 from datetime import datetime
 from enum import StrEnum
@@ -377,6 +378,9 @@ def _new_run(preset: str, *, resume: bool) -> Path:
 
 def main() -> None:
     """Run the command line and turn medglean's own errors into a message and an exit status."""
+    # SIGTERM ends a command as Ctrl-C does: what is open is closed, the status is 130. While a
+    # network is trained, the loop takes both signals itself and writes a checkpoint first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -31,7 +31,7 @@ def status_of(call: Callable[[], object]) -> int:
     except SystemExit as stop:  # typer shows wrong usage itself, and always ends so
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
-        _tell("Interrupted.")
+        _tell("Interrupted. If this command has --resume, it goes on from here with it.")
         return 130
     except OSError as error:
         message = _explain(error)
