@@ -6,7 +6,9 @@ import errno
 import sys
 from collections.abc import Callable
 
-from medglean.errors import MedgleanError
+from medglean.errors import Interrupted, MedgleanError
+
+INTERRUPTED = "Interrupted. If this command has --resume, it goes on from here with it."
 
 
 def status_of(call: Callable[[], object]) -> int:
@@ -28,11 +30,14 @@ def status_of(call: Callable[[], object]) -> int:
     except MedgleanError as error:
         _tell(f"error: {error}")
         return error.exit_code
-    except SystemExit as stop:  # typer shows wrong usage itself, and always ends so
-        return stop.code if isinstance(stop.code, int) else 0
+    except SystemExit as stop:  # typer shows wrong usage and takes Ctrl-C itself, and ends so
+        status = stop.code if isinstance(stop.code, int) else 0
+        if status == Interrupted.exit_code:
+            _tell(INTERRUPTED)
+        return status
     except KeyboardInterrupt:
-        _tell("Interrupted. If this command has --resume, it goes on from here with it.")
-        return 130
+        _tell(INTERRUPTED)
+        return Interrupted.exit_code
     except OSError as error:
         message = _explain(error)
         if message is None:
