@@ -6,7 +6,9 @@ and if the label cannot be told from the file or the border alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from medglean.data.manifest import Manifest
 from medglean.data.shortcuts import Probe
 from medglean.data.splits import split_hash
 from medglean.errors import DataError
+from medglean.fitting import checkpoint
 from medglean.measure import weighted
 from medglean.measure.intervals import Interval, cluster_bootstrap
 from medglean.runs.environment import describe_environment
@@ -102,11 +105,20 @@ def floor(
         base = _floor(chosen, images, rows, preset)
         probes = audit(chosen.manifest, workers=workers, seed=preset.fit.seed).probes
         report = _report(preset, chosen, network, base, images.groups[rows], probes, trained)
+        report = replace(report, metrics=[*report.metrics, _training_time(out / "network", chosen)])
         told = [_record(metric, command) for metric in report.metrics]
         run.write_json("results.json", told)
         report.write(run.path)
         run.finish()
         return report
+
+
+def _training_time(run: Path, chosen: Chosen) -> Metric:
+    """Return the seconds in the training loop, over all sittings, as its last checkpoint has it."""
+    last = checkpoint.latest(run / "checkpoints")
+    seconds = math.nan if last is None else float(last.facts["state"]["seconds"])
+    learnt = int((chosen.manifest.frame["split"] == "train").sum())
+    return Metric("training time of the network", seconds, "s", n=learnt)
 
 
 def _network(
@@ -230,8 +242,14 @@ def _record(metric: Metric, command: Sequence[str]) -> dict[str, object]:
     """Return a metric as the documentation's tables take it."""
     machine = describe_environment()["cpu"]
     words = ["medglean" if word.endswith("medglean") else word for word in command]
+    words = [
+        word for word in words if word != "--resume"
+    ]  # how it was measured, not in what sittings
     return {
-        **{key: vars(metric)[key] for key in ("name", "value", "low", "high", "n", "groups")},
+        **{
+            key: vars(metric)[key]
+            for key in ("name", "value", "unit", "low", "high", "n", "groups")
+        },
         "note": metric.note,
         "command": " ".join(words),
         "machine": f"{machine['count']} CPU cores",
