@@ -132,7 +132,7 @@ def main() -> int:
                     "high": interval.high,
                     "n": interval.n,
                     "groups": interval.groups,
-                    "command": "python bench/shift.py kermany.parquet",
+                    "command": " ".join(["python bench/shift.py", *sys.argv[1:]]),
                     "machine": "2 CPU cores",
                 }
             )
