@@ -6,7 +6,8 @@ Makes PNGs with the texture of a chest X-ray in a temporary folder and trains Al
 batch 32, Adam 1e-4, with a random flip: once as a torchvision tutorial does it (ImageFolder,
 transforms, DataLoader with two workers, torch.optim.Adam as it comes), once with medglean's cache
 and loop, colour input in both; medglean's also writes a checkpoint of 0.7 GB. Epochs of the two
-take turns in one process; the first of each is not counted. Prints a line for people and one of JSON with the medians. The aim is 1.4.
+take turns in one process; the first of each is not counted. Prints a line for people and one of
+JSON with the medians. The aim is 1.4.
 """
 
 from __future__ import annotations
