@@ -9,7 +9,7 @@ from medglean.errors import RunFolderError
 
 PATIENTS = 150
 SIZE_PX = (160, 160)
-OVERRIDES = ("images.size_px=[96, 96]", "fit.epochs=8")
+OVERRIDES = ("fit.epochs=20",)
 
 
 def run_demo(
