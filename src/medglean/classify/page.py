@@ -98,9 +98,9 @@ def learning_figure(
     best = None
     if best_step is not None:
         reached = table.loc[table["step"] == best_step, "epoch"]
-        best = float(reached.iloc[0]) + 1 if len(reached) else None
+        best = float(reached.iloc[0]) if len(reached) else None
     data = figures.learning_curves(
-        [float(epoch) + 1 for epoch in loss.index],
+        [float(epoch) for epoch in loss.index],
         loss.tolist(),
         watched.tolist(),
         validation_name=monitor.upper() if monitor == "auroc" else monitor,
