@@ -74,7 +74,8 @@ install-dev: $(VENV)/.ready-dev
 
 .PHONY: demo
 demo: $(VENV)/.ready
-	$(BIN)/medglean demo
+	rm -rf medglean-demo
+	$(BIN)/medglean demo --out medglean-demo
 
 # Two processes; a file's tests stay together, because the blocks of a page build on one another.
 .PHONY: test
