@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medglean.runs import figures, grids, style
-from medglean.runs.figures import Line, OperatingPoint
+from medglean.runs import curves, figures, grids, style
+from medglean.runs.curves import Line, OperatingPoint
 
 HOSTILE = "<script>$x_{$&\x00\u202e\n\\frac 中文"
 
@@ -68,7 +68,7 @@ def test_many_classes_are_drawn(words):
 def test_roc_tells_area_interval_images_and_operating_point(words, line):
     grid = np.linspace(0, 1, 5)
     told = words(
-        figures.roc([line], band=(grid, grid * 0.9, grid), point=OperatingPoint(0.1, 0.8, 0.512))
+        curves.roc([line], band=(grid, grid * 0.9, grid), point=OperatingPoint(0.1, 0.8, 0.512))
     )
 
     for expected in (
@@ -82,7 +82,7 @@ def test_roc_tells_area_interval_images_and_operating_point(words, line):
 
 
 def test_precision_recall_tells_prevalence(words, line):
-    told = words(figures.precision_recall([line]))
+    told = words(curves.precision_recall([line]))
 
     assert "pneumonia: average precision 0.943" in told
     assert "chance: 55 % of images positive" in told
@@ -91,9 +91,9 @@ def test_precision_recall_tells_prevalence(words, line):
 def test_without_an_interval_none_is_told(words, line):
     bare = Line("x", line.x, line.y, 3, 1, float("nan"))
 
-    told = words(figures.precision_recall([bare, line]))
+    told = words(curves.precision_recall([bare, line]))
     assert "x: average precision n/a" in told
-    assert told.count("95 % CI") == words(figures.precision_recall([line])).count("95 % CI")
+    assert told.count("95 % CI") == words(curves.precision_recall([line])).count("95 % CI")
 
 
 def test_scores_calibration_and_counts_tell_their_images(words):
@@ -126,8 +126,8 @@ def test_scores_calibration_and_counts_tell_their_images(words):
 def test_hostile_names_are_drawn_as_text(words, line):
     named = Line(HOSTILE, line.x, line.y, 1, 1, 0.5)
     drawn = [
-        figures.roc([named]),
-        figures.precision_recall([named, named]),
+        curves.roc([named]),
+        curves.precision_recall([named, named]),
         figures.confusion_matrix(np.eye(2, dtype=int), [HOSTILE, "b"]),
         figures.class_counts({HOSTILE: {HOSTILE: 1}}),
         figures.score_histogram({HOSTILE: np.array([0.5])}, score_name=HOSTILE),
@@ -141,9 +141,9 @@ def test_hostile_names_are_drawn_as_text(words, line):
 def test_the_same_figure_is_the_same_bytes_and_leaves_no_trace(line):
     before = dict(mpl.rcParams)
 
-    assert figures.roc([line]) == figures.roc([line])
+    assert curves.roc([line]) == curves.roc([line])
     assert dict(mpl.rcParams) == before
-    assert b"<dc:date>" not in figures.roc([line])
+    assert b"<dc:date>" not in curves.roc([line])
 
 
 def test_names_are_shortened_in_the_middle():

@@ -15,7 +15,7 @@ from medglean.data.imageset import ImageSet
 from medglean.measure.calibration import reliability
 from medglean.measure.curves import precision_recall_curve, roc_curve
 from medglean.measure.intervals import roc_band
-from medglean.runs import figures, grids
+from medglean.runs import curves, figures, grids
 from medglean.runs.report import Figure, Metric, Table
 from medglean.runs.tables import format_interval, format_value
 
@@ -194,7 +194,7 @@ def _curve_figures(
         roc = roc_curve(truth, score)
         pr = precision_recall_curve(truth, score)
         roc_lines.append(
-            figures.Line(
+            curves.Line(
                 found.classes[j],
                 roc.false_positive_rate,
                 roc.sensitivity,
@@ -205,7 +205,7 @@ def _curve_figures(
             )
         )
         pr_lines.append(
-            figures.Line(
+            curves.Line(
                 found.classes[j],
                 pr.recall,
                 pr.precision,
@@ -231,14 +231,14 @@ def _curve_figures(
         Figure(
             "ROC curve: how well the classes are told apart",
             "Towards the upper left is better." + told,
-            figures.roc(roc_lines, band=band),
+            curves.roc(roc_lines, band=band),
             "svg",
         ),
         Figure(
             "Precision-recall curve: how many calls are right",
             "Towards the upper right is better; this depends on how frequent a class is here."
             + told,
-            figures.precision_recall(pr_lines),
+            curves.precision_recall(pr_lines),
             "svg",
         ),
     ]
