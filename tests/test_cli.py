@@ -63,6 +63,11 @@ def test_study_sets_a_network_beside_its_floor(folder, capsys):
     assert records[2]["value"] == pytest.approx(difference)
     assert any("shortcut probe" in name for name in names)
     assert "AUROC, floor" in capsys.readouterr().out
+    page = (out / "report.html").stat().st_mtime_ns
+    again = ["study", "floor", str(folder / "data.parquet"), "-o", str(out), "--resume", *TRAIN]
+    assert cli.run(again) == 0
+    assert (out / "report.html").stat().st_mtime_ns == page
+    assert "AUROC, floor" in capsys.readouterr().out
 
 
 def test_dry_run_writes_nothing(folder, tmp_path, monkeypatch, capsys):
@@ -150,6 +155,17 @@ def test_disk_errors_say_what_to_do(monkeypatch, capsys, code, told):
 
     assert cli.run(["index", "x", "-o", "y.parquet"]) == 3
     assert f"some/file: {told}" in capsys.readouterr().err
+
+
+def test_what_is_no_patient_is_not_called_one(folder, tmp_path):
+    manifest = Manifest.read(folder / "data.parquet")
+    clips = manifest.with_columns(patient=None, group=list(manifest.frame["patient"]))
+    clips.write(folder / "clips.parquet")
+
+    assert cli.run(["audit", str(folder / "clips.parquet"), "-o", str(tmp_path / "audit")]) == 0
+
+    stored = json.loads((tmp_path / "audit" / "report.json").read_text())
+    assert {metric["group_name"] for metric in stored["metrics"]} == {"groups"}
 
 
 def test_doctor_and_presets(capsys):

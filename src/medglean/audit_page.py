@@ -9,7 +9,7 @@ from medglean.data.audit_result import AuditResult
 from medglean.data.manifest import Manifest
 from medglean.runs import figures
 from medglean.runs.environment import describe_environment
-from medglean.runs.report import Figure, Metric, Report, Table
+from medglean.runs.report import Figure, Metric, Report, Table, group_name
 from medglean.runs.rundir import RunFolder
 
 
@@ -51,8 +51,8 @@ def audit_report(found: AuditResult, manifest: Manifest, *, command: Sequence[st
     return Report(
         title=f"Audit of {Path(found.name).name}",
         sentence=(
-            f"{len(manifest):,} images were looked at: {len(found.findings):,} findings, "
-            f"{errors:,} of them errors, and {len(found.pairs):,} pairs of duplicates."
+            f"{len(manifest):,} images were looked at. Findings: {len(found.findings):,}, of them "
+            f"errors: {errors:,}. Pairs of duplicates: {len(found.pairs):,}."
         ),
         metrics=[
             Metric(
@@ -63,6 +63,7 @@ def audit_report(found: AuditResult, manifest: Manifest, *, command: Sequence[st
                 n=probe.images,
                 groups=probe.patients,
                 note=probe.note,
+                group_name=group_name(manifest.grouped_by),
             )
             for probe in found.probes
         ],

@@ -266,6 +266,15 @@ def test_data_that_cannot_be_learnt_from(phantoms, tmp_path, overrides, labels, 
     assert not (tmp_path / "run" / "done").exists()
 
 
+def test_nothing_kept_aside_is_refused_before_training(phantoms, tmp_path):
+    manifest = Manifest.read(phantoms / "data.parquet")
+    preset = small("split.train=1.0", "split.val=0.0", "split.test=0.0")
+
+    with pytest.raises(DataError, match=r"no image is kept aside.*split\.test above 0"):
+        task.fit(manifest, preset, out=tmp_path / "run", cache=phantoms / "cache")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 def test_other_classes_are_left_out_and_counted(phantoms, tmp_path):
     manifest = Manifest.read(phantoms / "data.parquet")
     labels = list(manifest.frame["label"])

@@ -20,11 +20,10 @@ from medglean.classify.page import (
 )
 from medglean.classify.scores import Scores, score_frame, score_rows
 from medglean.data.imageset import ImageSet
-from medglean.data.manifest import Manifest
 from medglean.errors import Problem
 from medglean.fitting import FitResult
 from medglean.runs.environment import describe_environment
-from medglean.runs.report import Metric, Report
+from medglean.runs.report import Metric, Report, group_name
 from medglean.runs.rundir import RunFolder
 
 
@@ -57,17 +56,17 @@ def training_report(
         best_step=result.best_step if preset.keep == "best" else result.steps,
         parts={"training": sizes["train"], "validation": sizes["val"]},
     )
-    group_name = _group_name(images.manifest)
+    counted = group_name(images.manifest.grouped_by)
     name, quoted = found.primary
     report = Report(
         title=f"{preset.name}: classify {' / '.join(classifier.classes[:4])}"
         + (" ..." if len(classifier.classes) > 4 else ""),
         sentence=(
             f"A {preset.model.architecture} was trained on {sizes['train']:,} images; on "
-            f"{found.n:,} images of {found.groups:,} other {group_name} its {name} is "
+            f"{found.n:,} images of {found.groups:,} other {counted} its {name} is "
             f"{quoted.value:.3f}."
         ),
-        metrics=metrics_of(found, group_name=group_name),
+        metrics=metrics_of(found, group_name=counted),
         tables=[class_table(found, part=part)],
         figures=[
             *result_figures(found, groups),
@@ -116,16 +115,16 @@ def evaluation_report(
 ) -> Report:
     """Make the report of a classifier on the rows of a manifest that were scored."""
     found, groups = _assessed(classifier, images, scores, seed=classifier.preset.fit.seed)
-    group_name = _group_name(images.manifest)
+    counted = group_name(images.manifest.grouped_by)
     name, quoted = found.primary
     part = split or "labelled"
     report = Report(
         title=f"{classifier.preset.name}: evaluated on {found.n:,} images",
         sentence=(
             f"A trained {classifier.preset.model.architecture} was applied to {found.n:,} {part} "
-            f"images of {found.groups:,} {group_name}; its {name} is {quoted.value:.3f}."
+            f"images of {found.groups:,} {counted}; its {name} is {quoted.value:.3f}."
         ),
-        metrics=metrics_of(found, group_name=group_name),
+        metrics=metrics_of(found, group_name=counted),
         tables=[class_table(found, part=part)],
         figures=[
             *result_figures(found, groups),
@@ -184,10 +183,6 @@ def _assessed(
         seed=seed,
     )
     return found, groups
-
-
-def _group_name(manifest: Manifest) -> str:
-    return {"patient": "patients", "id": "images"}.get(manifest.grouped_by, "groups")
 
 
 def stored_report(run: RunFolder) -> Report:

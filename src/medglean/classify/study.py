@@ -18,6 +18,7 @@ from medglean.classify import task
 from medglean.classify.assess import Assessment, assess
 from medglean.classify.floor import pca_floor
 from medglean.classify.prepare import Chosen, choose, default_cache, open_images
+from medglean.classify.reporting import stored_report
 from medglean.classify.scores import read_probability
 from medglean.classify.settings import ClassifyPreset
 from medglean.data.audit import audit
@@ -31,7 +32,7 @@ from medglean.fitting import checkpoint
 from medglean.measure import weighted
 from medglean.measure.intervals import Interval, cluster_bootstrap
 from medglean.runs.environment import describe_environment
-from medglean.runs.report import Metric, Report, Table
+from medglean.runs.report import Metric, Report, Table, group_name
 from medglean.runs.rundir import RunFolder
 
 
@@ -81,6 +82,8 @@ def floor(
         resume=resume,
         may_change=task.MAY_CHANGE,
     ) as run:
+        if run.is_done:
+            return stored_report(run)
         kept = default_cache(manifest) if cache is None else cache
         trained = task.fit(
             manifest,
@@ -105,8 +108,13 @@ def floor(
         base = _floor(chosen, images, rows, preset)
         probes = audit(chosen.manifest, workers=workers, seed=preset.fit.seed).probes
         report = _report(preset, chosen, network, base, images.groups[rows], probes, trained)
-        report = replace(report, metrics=[*report.metrics, _training_time(out / "network", chosen)])
-        told = [_record(metric, command) for metric in report.metrics]
+        report = replace(
+            report,
+            metrics=[*report.metrics, _training_time(out / "network", chosen)],
+            provenance=describe_environment(command),
+        )
+        cores = report.provenance["cpu"]["count"]
+        told = [_record(metric, command, cores=cores) for metric in report.metrics]
         run.write_json("results.json", told)
         report.write(run.path)
         run.finish()
@@ -196,11 +204,16 @@ def _report(
     trained: Report,
 ) -> Report:
     name = network.primary[0]
+    counted = group_name(chosen.manifest.grouped_by)
+    compared = {
+        f"{preset.name} ({preset.model.architecture})": network.primary[1],
+        "floor: PCA of 48 px + logistic regression": base.primary[1],
+        "gain over the floor": gain(network, base, groups, seed=preset.fit.seed),
+    }
     metrics = [
-        Metric.of(f"{name}, {preset.name} ({preset.model.architecture})", network.primary[1]),
-        Metric.of(f"{name}, floor: PCA of 48 px + logistic regression", base.primary[1]),
-        Metric.of(
-            f"{name}, gain over the floor", gain(network, base, groups, seed=preset.fit.seed)
+        *(
+            Metric.of(f"{name}, {what}", interval, group_name=counted)
+            for what, interval in compared.items()
         ),
         *(
             Metric(
@@ -211,6 +224,7 @@ def _report(
                 n=probe.images,
                 groups=probe.patients,
                 note="all images, cross-validated by patient",
+                group_name=counted,
             )
             for probe in probes
         ),
@@ -223,7 +237,7 @@ def _report(
     return Report(
         title=f"{preset.name} beside its floor",
         sentence=(
-            f"On {network.n:,} images of {network.groups:,} patients kept aside the network has "
+            f"On {network.n:,} images of {network.groups:,} {counted} kept aside the network has "
             f"{name} {quoted.value:.3f}, its floor {base.primary[1].value:.3f}."
         ),
         metrics=metrics,
@@ -234,13 +248,11 @@ def _report(
         warnings=[*network.notes],
         done={"preset": preset.name, "classes": ", ".join(chosen.classes)},
         data={"kept together": chosen.manifest.grouped_by},
-        provenance=describe_environment(),
     )
 
 
-def _record(metric: Metric, command: Sequence[str]) -> dict[str, object]:
+def _record(metric: Metric, command: Sequence[str], *, cores: int) -> dict[str, object]:
     """Return a metric as the documentation's tables take it."""
-    machine = describe_environment()["cpu"]
     words = ["medglean" if word.endswith("medglean") else word for word in command]
     words = [
         word for word in words if word != "--resume"
@@ -252,5 +264,5 @@ def _record(metric: Metric, command: Sequence[str]) -> dict[str, object]:
         },
         "note": metric.note,
         "command": " ".join(words),
-        "machine": f"{machine['count']} CPU cores",
+        "machine": f"{cores} CPU cores",
     }

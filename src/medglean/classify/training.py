@@ -39,13 +39,19 @@ def check_parts(
     Raises
     ------
     DataError
-        If it has no image that could be read, or only one class.
+        If it has no image that could be read, or only one class, or if no image is kept aside to
+        measure on.
     """
     if sizes["train"] == 0:
         failed = len(images.failures)
         raise DataError(
             f"no image is left to learn from: {failed} of {len(images)} could not be read. "
             + (str(images.failures[0]) if failed else "Check the column 'split'.")
+        )
+    if sizes["val"] + sizes["test"] == 0:
+        raise DataError(
+            "no image is kept aside, so there is nothing to measure the classifier on. Set "
+            "split.test above 0, or check problems.csv for images that could not be read."
         )
     targets = images.targets[images.positions("train")]
     if kind == "single" and len(np.unique(targets)) < 2:

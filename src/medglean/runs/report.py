@@ -57,6 +57,17 @@ class HasInterval(Protocol):
     def note(self) -> str: ...  # noqa: D102
 
 
+def group_name(grouped_by: str) -> str:
+    """Return what to call the groups that a number counts, from the columns that made them.
+
+    Examples
+    --------
+    >>> group_name("patient"), group_name("id"), group_name("patient+id")
+    ('patients', 'images', 'groups')
+    """
+    return {"patient": "patients", "id": "images"}.get(grouped_by, "groups")
+
+
 @dataclass(frozen=True)
 class Metric:
     """One number with what it rests on.
