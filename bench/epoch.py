@@ -27,11 +27,11 @@ from torch import nn
 from torchvision import transforms
 
 from loading import MEAN, SD, make
-from medglean.classify.learning import make_step
 from medglean.data.augment_settings import Augment
 from medglean.data.imageset import Fetch, ImageSet, Normalise
 from medglean.data.recipe import Recipe
 from medglean.fitting import FitSettings, Loader, fit, make_optimizer
+from medglean.fitting.classification import make_step
 from medglean.fitting.progress import Silent
 from medglean.nn.backbones import build_backbone
 

@@ -7,6 +7,8 @@ nothing otherwise.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, UInt8
 
@@ -33,3 +35,6 @@ Indices = Int[np.ndarray, " n"]
 
 StoredImages = UInt8[np.ndarray, "n c h w"]
 """Images as an 8-bit cache keeps them: 0 is 0.0 and 255 is 1.0."""
+
+Kind = Literal["single", "multi"]
+"""What targets mean: one class per image, or any number of findings."""

@@ -12,6 +12,7 @@ The tree, with the exit status that the command line gives each::
     │   │   ├── TooLargeError      3   it would decode to more than the byte budget
     │   │   └── DecoderError       3   its decoder crashed, hung or outgrew its limits
     │   ├── CacheError             3   a file changed since it was indexed, or no room
+    │   ├── EmbeddingError         3   embeddings with NaN, or that do not match the manifest
     │   ├── SplitError             3   no split with the asked properties exists
     │   └── CheckpointError        3   a checkpoint is damaged or of another network
     ├── NonFiniteLossError         1   training met NaN or infinity
@@ -156,6 +157,10 @@ class DecoderError(ReadError):
 
 class CacheError(DataError):
     """A file that changed since it was indexed, or a cache that cannot be written."""
+
+
+class EmbeddingError(DataError):
+    """Embeddings that cannot be compared, or that do not belong to the images."""
 
 
 class SplitError(DataError):

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medglean.arrays import ScoreTable
-from medglean.classify.learning import Kind
+from medglean.arrays import Kind, ScoreTable
 from medglean.measure import weighted
 from medglean.measure.calibration import expected_calibration_error
 from medglean.measure.intervals import Interval, cluster_bootstrap_many

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from medglean.classify.learning import Kind
+from medglean.arrays import Kind
 from medglean.classify.settings import ClassifyPreset
 from medglean.data.fetch import Normalise
 from medglean.errors import CheckpointError, RunFolderError

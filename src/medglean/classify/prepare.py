@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medglean.classify.learning import Kind
+from medglean.arrays import Kind
 from medglean.classify.settings import ClassifyPreset, LabelSettings
 from medglean.data.cache import Progress
 from medglean.data.fetch import Normalise, channel_statistics

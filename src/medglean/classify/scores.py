@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from medglean.arrays import ScoreTable
-from medglean.classify.learning import Kind, logits_of, probabilities
+from medglean.arrays import Kind, ScoreTable
 from medglean.classify.model import Classifier
 from medglean.data.augment import to_float
 from medglean.data.imageset import ImageSet
 from medglean.errors import DataError
+from medglean.fitting.classification import logits_of, probabilities
 
 LOGIT = "logit."
 PROBABILITY = "probability."

@@ -16,7 +16,6 @@ import pandas as pd
 
 from medglean.classify import task
 from medglean.classify.assess import Assessment, assess
-from medglean.classify.floor import pca_floor
 from medglean.classify.prepare import Chosen, choose, default_cache, open_images
 from medglean.classify.reporting import stored_report
 from medglean.classify.scores import read_probability
@@ -31,6 +30,7 @@ from medglean.errors import DataError
 from medglean.fitting import checkpoint
 from medglean.measure import weighted
 from medglean.measure.intervals import Interval, cluster_bootstrap
+from medglean.nn.floor import pca_floor
 from medglean.runs.environment import describe_environment
 from medglean.runs.report import Metric, Report, Table, group_name
 from medglean.runs.rundir import RunFolder

@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from medglean.classify.learning import (
-    Kind,
-    class_weights,
-    classification_loss,
-    logits_of,
-    make_step,
-    probabilities,
-)
+from medglean.arrays import Kind
 from medglean.classify.prepare import Chosen, normalisation
 from medglean.classify.settings import ClassifyPreset
 from medglean.data.fetch import Fetch, Normalise
 from medglean.data.imageset import ImageSet
 from medglean.errors import DataError
 from medglean.fitting import FitResult, Loader, fit, load_last, load_weights, make_optimizer
+from medglean.fitting.classification import (
+    class_weights,
+    classification_loss,
+    logits_of,
+    make_step,
+    probabilities,
+)
 from medglean.fitting.devices import resolved
 from medglean.measure.curves import auroc
 from medglean.nn.backbones import build_backbone, parameter_count

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from medglean.classify.learning import (
+from medglean.fitting.classification import (
     class_weights,
     classification_loss,
     logits_of,

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from medglean.classify.floor import pca_floor, thumbnails
 from medglean.errors import DataError
 from medglean.measure.curves import auroc
+from medglean.nn.floor import pca_floor, thumbnails
 
 
 def _images(count=80):

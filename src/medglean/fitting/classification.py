@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Kind = Literal["single", "multi"]
+from medglean.arrays import Kind
+
 Update = Callable[[Tensor, str], None]
 
 

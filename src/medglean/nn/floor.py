@@ -11,7 +11,7 @@ from jaxtyping import Float
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-from medglean.classify.learning import Kind
+from medglean.arrays import Kind
 from medglean.errors import DataError
 
 SIZE_PX = 48

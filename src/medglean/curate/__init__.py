@@ -1,0 +1,1 @@
+"""Which images to label first: embed them, rank them, and prove what that saves."""
