@@ -177,6 +177,16 @@ def test_evaluation_on_training_images_is_told(trained, tmp_path):
     assert any("flatter" in warning for warning in report.warnings)
 
 
+def test_evaluation_on_a_curated_set_is_told(trained, tmp_path):
+    curated = Manifest.read(trained.manifest).with_columns(curated_by="enrich")
+
+    report = api.evaluate(
+        trained.run, curated, out=tmp_path / "out", cache=trained.cache, accelerator="cpu"
+    )
+
+    assert any("not representative" in warning for warning in report.warnings)
+
+
 def test_training_again_is_the_same_bit_for_bit(trained, tmp_path):
     first = load_classifier(trained.run)
     manifest = Manifest.read(trained.manifest)

@@ -19,6 +19,7 @@ from medglean.classify.page import (
     result_figures,
 )
 from medglean.classify.scores import Scores, score_frame, score_rows
+from medglean.data.curated import not_representative
 from medglean.data.imageset import ImageSet
 from medglean.errors import Problem
 from medglean.fitting import FitResult
@@ -75,7 +76,7 @@ def training_report(
             *example_figures(classifier, images, of_part, found),
         ],
         problems=problems,
-        warnings=[*warnings, *found.notes],
+        warnings=[*warnings, *not_representative(images.manifest, rows), *found.notes],
         done={
             "preset": preset.name,
             "network": preset.model.architecture,
@@ -131,7 +132,11 @@ def evaluation_report(
             *example_figures(classifier, images, scores, found),
         ],
         problems=problems,
-        warnings=[*_seen_before(run_path, images, scores), *found.notes],
+        warnings=[
+            *_seen_before(run_path, images, scores),
+            *not_representative(images.manifest, scores.rows),
+            *found.notes,
+        ],
         done={
             "preset": classifier.preset.name,
             "network": classifier.preset.model.architecture,
