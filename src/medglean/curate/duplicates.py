@@ -17,8 +17,9 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from medglean.curate.similarity import check_embeddings, inverse_norms
 from medglean.curate.ssim import ssim_pairs
-from medglean.errors import EmbeddingError, UsageError
+from medglean.errors import UsageError
 
 MIN_SIMILARITY = 0.95
 MOST_PAIRS = 100_000
@@ -93,7 +94,7 @@ def near_duplicates(
     Raises
     ------
     EmbeddingError
-        If values are not a table of finite numbers.
+        If values are not a table of finite numbers, or there are none.
     UsageError
         If ``threshold`` or ``most`` has no meaning.
 
@@ -125,26 +126,10 @@ def near_duplicates(
 
 def _unit_rows(values: np.ndarray) -> tuple[Float[np.ndarray, "m d"], Int[np.ndarray, " m"]]:
     """Return the rows that have a direction at length 1 in float64, and their positions."""
-    array = np.asarray(values)
-    if array.ndim != 2 or array.dtype.kind != "f":
-        raise EmbeddingError(
-            f"embeddings: expected a table of floating-point numbers of shape (n, d), found "
-            f"{array.dtype} of shape {array.shape}."
-        )
-    finite = np.isfinite(array).all(axis=1)
-    if not finite.all():
-        listed = ", ".join(map(str, np.flatnonzero(~finite)[:5]))
-        raise EmbeddingError(
-            f"embeddings: {int((~finite).sum()):,} rows hold NaN or infinity, such as {listed}. "
-            "Leave these images out, or embed them again."
-        )
-    double = array.astype(np.float64)
-    # by the largest value first, so that the squares neither overflow nor vanish
-    largest = np.abs(double).max(axis=1, initial=0.0)
-    usable = np.flatnonzero(largest > 0.0)
-    double = double[usable] / largest[usable, None]
-    double /= np.sqrt(np.einsum("ij,ij->i", double, double))[:, None]
-    return double, usable
+    checked = check_embeddings(values)
+    usable = np.flatnonzero(checked.usable)
+    rows = checked.values[usable].astype(np.float64)
+    return rows * inverse_norms(rows)[:, None], usable
 
 
 def _blocks(count: int) -> Iterator[tuple[slice, slice]]:

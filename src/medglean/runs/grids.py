@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from medglean.runs.style import BLUE, RED, house_style, new_figure, percent, plain, to_png
-
-_TILE_IN = 1.95
-_TEXT_IN = 0.78
+from medglean.runs.style import BLUE, RED, percent, plain
+from medglean.runs.tiles import Tile, tile_grid
 
 
 @dataclass(frozen=True)
@@ -58,59 +55,16 @@ def image_grid(examples: Sequence[Example], *, columns: int = 4) -> bytes:
     ValueError
         If there is no example or an image has another shape.
     """
-    if not examples:
-        raise ValueError("examples: expected at least one image, found none.")
-    columns = min(columns, len(examples))
-    rows = math.ceil(len(examples) / columns)
-    with house_style():
-        figure, axes = new_figure(
-            _TILE_IN * columns, (_TILE_IN + _TEXT_IN) * rows, rows=rows, columns=columns
-        )
-        for place in axes:
-            place.set_axis_off()
-        for place, example in zip(axes, examples, strict=False):
-            place.set_axis_on()
-            place.grid(visible=False)
-            place.set_xticks([])
-            place.set_yticks([])
-            place.imshow(
-                _displayable(example), cmap="gray", vmin=0.0, vmax=1.0, interpolation="antialiased"
-            )
-            tone = BLUE if example.is_right else RED
-            for spine in place.spines.values():
-                spine.set(visible=True, color=tone, linewidth=3)
-            place.set_title(_caption(example), fontsize=7.5, fontweight="normal", loc="left")
-            word = "right" if example.is_right else "wrong"
-            place.set_xlabel(
-                f"{word}: {percent(example.probability)} sure",
-                fontsize=8,
-                color=tone,
-                fontweight="bold",
-                loc="left",
-                labelpad=3,
-            )
-        return to_png(figure)
+    return tile_grid([_tile(example) for example in examples], columns=columns)
 
 
-def _caption(example: Example) -> str:
-    return "\n".join(
-        [
-            plain(example.id, limit=30),
-            f"true: {plain(example.truth, limit=24)}",
-            f"predicted: {plain(example.predicted, limit=19)}",
-        ]
+def _tile(example: Example) -> Tile:
+    above = (
+        plain(example.id, limit=30),
+        f"true: {plain(example.truth, limit=24)}",
+        f"predicted: {plain(example.predicted, limit=19)}",
     )
-
-
-def _displayable(example: Example) -> np.ndarray:
-    image = np.asarray(example.image, dtype=np.float64)
-    if image.ndim == 3 and image.shape[0] == 1:
-        image = image[0]
-    if image.ndim == 3 and image.shape[0] == 3:
-        return np.clip(np.moveaxis(image, 0, -1), 0.0, 1.0)
-    if image.ndim != 2:
-        raise ValueError(
-            f"image {example.id!r}: expected shape (h, w), (1, h, w) or (3, h, w), found "
-            f"{image.shape}. Choose the channels to show first."
-        )
-    return image
+    word = "right" if example.is_right else "wrong"
+    below = f"{word}: {percent(example.probability)} sure"
+    tone = BLUE if example.is_right else RED
+    return Tile(example.image, example.id, above, below, tone)
