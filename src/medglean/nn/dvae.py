@@ -116,7 +116,10 @@ class DVae(nn.Module):
 def build_dvae(
     *, latent: int = 128, in_channels: int = 1, size_px: int = 64, seed: int = 0
 ) -> DVae:
-    """Build the network with torch's initialisation from ``seed``; no global state is changed.
+    """Build the network, initialised from ``seed``; no global random state is changed.
+
+    Weights are drawn after He et al. 2015 for layers before a ReLU, biases are 0: the paper names
+    no initialisation, and torch's own takes about twice as many steps to get as far.
 
     Examples
     --------
@@ -125,7 +128,13 @@ def build_dvae(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_of(seed, "initialisation"))
-        return DVae(latent=latent, in_channels=in_channels, size_px=size_px)
+        network = DVae(latent=latent, in_channels=in_channels, size_px=size_px)
+        for layer in network.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        return network
 
 
 def _depth(size_px: int) -> int:
