@@ -1,0 +1,145 @@
+"""The outlier gate: images that look like nothing else, listed beside the selection.
+
+A method that takes what is least similar takes black frames, scanned forms and broken files first.
+The gate lists them for a look and leaves them out of the choice, and says how many they are. An
+image that shows a rare disease may look like nothing else as well: the list is there to be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from medglean.curate.methods.neighbours import nearest_neighbours
+from medglean.errors import UsageError
+
+NORMAL_MAD = 1.4826  # a normal distribution's standard deviation in units of its MAD
+ALONE, FLAT = "looks like nothing else", "nearly constant"
+
+
+@dataclass(frozen=True)
+class OutlierGate:
+    """What counts as looking like nothing else.
+
+    Attributes
+    ----------
+    neighbour
+        The similarity to the how-many-th nearest image counts. Larger than the number of frames
+        that one piece of junk is likely to have, since they look like each other.
+    deviations
+        How many standard deviations below the median is too far; the deviation is 1.4826 MAD.
+    least_deviation
+        What the deviation is at least, as cosine similarity. Where most images have identical
+        ones the MAD is 0, and without this every image that has none would be listed.
+    least_contrast
+        Thumbnails, where they are given, are nearly constant below this standard deviation of
+        their pixels, on a scale where 1 is white.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of its range.
+    """
+
+    neighbour: int = 10
+    deviations: float = 5.0
+    least_deviation: float = 0.01
+    least_contrast: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.neighbour < 1:
+            raise UsageError(f"neighbour must be at least 1, got {self.neighbour}.")
+        for name in ("deviations", "least_deviation", "least_contrast"):
+            number = getattr(self, name)
+            if not (np.isfinite(number) and number >= 0):
+                raise UsageError(f"{name} must be 0 or more, got {number}.")
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """The junk list, the most lonely first.
+
+    Attributes
+    ----------
+    position
+        Positions of the images, shape (m,).
+    score
+        Cosine similarity of each to its k-th nearest image: low is lonely.
+    nearest
+        Position of the one image that each resembles most; -1 where there is no other image.
+    reason
+        Why each is listed.
+    threshold
+        The score below which an image is listed.
+    neighbour
+        The k that was used: the setting, or n - 1 where there are fewer images.
+    """
+
+    position: Int[np.ndarray, " m"]
+    score: Float[np.ndarray, " m"]
+    nearest: Int[np.ndarray, " m"]
+    reason: tuple[str, ...]
+    threshold: float
+    neighbour: int
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+def find_outliers(
+    values: Float[np.ndarray, "n d"],
+    *,
+    gate: OutlierGate,
+    thumbnails: Float[np.ndarray, "n h w"] | None = None,
+) -> Outliers:
+    """List the images whose k-th nearest neighbour is far, by a robust threshold.
+
+    Listed is what lies below ``median - deviations * max(1.4826 MAD, least_deviation)`` of all
+    similarities to the k-th neighbour.
+
+    Parameters
+    ----------
+    values
+        Embedding without zero rows.
+    gate
+        The settings.
+    thumbnails
+        Small grey images, 0 black and 1 white: those that are nearly constant are listed, too.
+
+    Returns
+    -------
+    Outliers
+        Nothing is removed here. With fewer than three images only constant thumbnails are listed.
+    """
+    n = len(values)
+    flat = flat_images(thumbnails, gate=gate) if thumbnails is not None else np.zeros(n, bool)
+    score, nearest, threshold, k = np.full(n, np.nan), np.full(n, -1), -np.inf, 0
+    if n >= 2:
+        k = min(gate.neighbour, n - 1)
+        found = nearest_neighbours(values, k=k)
+        score, nearest = found.similarity[:, -1], found.position[:, 0].astype(np.int64)
+        threshold = threshold_of(score, gate=gate) if n >= 3 else -np.inf
+    listed = np.flatnonzero((score < threshold) | flat)
+    listed = listed[np.argsort(score[listed], kind="stable")]
+    reasons = tuple(
+        "; ".join(text for text, holds in ((ALONE, score[i] < threshold), (FLAT, flat[i])) if holds)
+        for i in listed
+    )
+    return Outliers(listed, score[listed], nearest[listed], reasons, float(threshold), k)
+
+
+def threshold_of(score: Float[np.ndarray, " n"], *, gate: OutlierGate) -> float:
+    """Return the similarity to the k-th neighbour below which an image is an outlier."""
+    middle = float(np.median(score))
+    deviation = NORMAL_MAD * float(np.median(np.abs(score - middle)))
+    return middle - gate.deviations * max(deviation, gate.least_deviation)
+
+
+def flat_images(
+    thumbnails: Float[np.ndarray, "n h w"], *, gate: OutlierGate
+) -> Bool[np.ndarray, " n"]:
+    """Return which images are nearly constant: black frames, blank pages."""
+    flat: np.ndarray = thumbnails.std(axis=(1, 2)) < gate.least_contrast
+    return flat
