@@ -15,11 +15,12 @@ from jaxtyping import Bool, Float, Int
 
 from medglean.curate.duplicates import LabelConflicts, Leakage, Pairs, families
 from medglean.curate.order import PRESELECTED, Ranking
+from medglean.data.curated import CURATED_BY
 from medglean.data.manifest import Manifest
 from medglean.errors import UsageError
 from medglean.runs.tables import json_ready
 
-OWN_COLUMNS = ("rank", "largest_similarity", "nearest", "reason", "curated_by")
+OWN_COLUMNS = ("rank", "largest_similarity", "nearest", "reason", CURATED_BY)
 """What `selected` adds; columns of these names in the source are replaced."""
 _DIGITS = 6
 
@@ -60,7 +61,7 @@ def selected(
         "largest_similarity": _rounded(np.r_[none, ranking.similarity]),
         "nearest": [*[None] * len(before), *_ids_at(manifest, ranking.nearest)],
         "reason": [*[PRESELECTED] * len(before), *ranking.reason],
-        "curated_by": [method] * len(positions),
+        CURATED_BY: [method] * len(positions),
     }
     frame = chosen.frame.drop(columns=[name for name in own if name in chosen.frame])
     if "label" not in frame and "labels" not in frame:

@@ -11,7 +11,7 @@ import numpy as np
 from medglean.runs.style import INK, house_style, new_figure, plain, to_png
 
 _TILE_IN = 1.95
-_LINE_IN = 0.16
+_LINE_IN = 0.135
 _CHARACTERS = 30  # of 7.5 points that fit above a tile of the usual width
 
 
@@ -65,13 +65,14 @@ def tile_grid(tiles: Sequence[Tile], *, columns: int = 4, width_in: float = _TIL
     rows = math.ceil(len(tiles) / columns)
     tallest = max(picture.shape[0] / picture.shape[1] for picture in pictures)
     lines = max(len(tile.above) for tile in tiles) + 1
-    height_in = width_in * min(tallest, 1.5) + _LINE_IN * lines + 0.14
+    height_in = (width_in - 0.1) * min(tallest, 1.5) + _LINE_IN * lines + 0.16
     with house_style():
         figure, axes = new_figure(width_in * columns, height_in * rows, rows=rows, columns=columns)
         for place in axes:
             place.set_axis_off()
         for place, tile, picture in zip(axes, tiles, pictures, strict=False):
             place.set_axis_on()
+            place.set_anchor("NW")  # images of other shapes begin at the same height
             place.grid(visible=False)
             place.set_xticks([])
             place.set_yticks([])
