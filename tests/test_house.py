@@ -235,12 +235,22 @@ def test_an_older_torch_is_allowed(name, version):
     assert stated[name].specifier.contains(version)
 
 
+def preset_models():
+    from medglean.classify.settings import ClassifyPreset
+    from medglean.curate.settings import CuratePreset
+    from medglean.curate.study.settings import EnrichStudyPreset
+
+    return {"classify": ClassifyPreset, "curate": CuratePreset, "enrich-study": EnrichStudyPreset}
+
+
 @pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / PRESETS).glob("*.toml")))
 def test_preset_can_be_read_and_names_itself(name):
-    from medglean.classify.settings import ClassifyPreset
     from medglean.runs.preset import load_preset
 
-    preset = load_preset(name, ClassifyPreset)
+    table = tomllib.loads((ROOT / PRESETS / f"{name}.toml").read_text())
+    if "task" not in table:
+        table = tomllib.loads((ROOT / PRESETS / f"{table['inherits']}.toml").read_text())
+    preset = load_preset(name, preset_models()[table["task"]])
 
     assert preset.name == name
     assert preset.summary

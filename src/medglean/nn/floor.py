@@ -56,6 +56,7 @@ def pca_floor(
     test: np.ndarray,
     kind: Kind,
     classes: int,
+    size_px: int = SIZE_PX,
 ) -> Float[np.ndarray, "m k"]:
     """Fit PCA of thumbnails and a logistic regression; return probabilities of the test part.
 
@@ -73,6 +74,8 @@ def pca_floor(
         Rows to learn from and to score.
     kind, classes
         As for the network.
+    size_px
+        Side of a thumbnail.
 
     Returns
     -------
@@ -90,7 +93,9 @@ def pca_floor(
             "the training part has one class only, so there is nothing to tell apart. Check the "
             "column 'label' and the split."
         )
-    learn, score = (_standardised(thumbnails(stored[rows])) for rows in (train, test))
+    learn, score = (
+        _standardised(thumbnails(stored[rows], size_px=size_px)) for rows in (train, test)
+    )
     # a quarter of the images at most: whitening blows up components that are noise
     components = min(COMPONENTS, max(2, len(learn) // 4), learn.shape[1])
     reduce = PCA(n_components=components, whiten=True, svd_solver="full").fit(learn)
