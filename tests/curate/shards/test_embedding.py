@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.curate.shards.clips import clip_manifest, clip_values
+from tests.curate.shards.encoders import TableEncoder
 
 from medglean.curate.shards.embedding import embed_shard, images_path, read_embeddings
 from medglean.errors import EmbeddingError, UsageError
-
-from .clips import clip_manifest, clip_values
-from .encoders import TableEncoder
 
 
 @pytest.fixture
