@@ -9,10 +9,13 @@ import re
 from medglean.errors import UsageError
 
 _NUMBER = re.compile(r"[+-]?\d[\d_]*(\.\d+)?|[+-]?\.\d+")
+Amount = str | int | float
+"""A number of images, or a share of them, as `count_of` reads it."""
+
 FORMS = "Write a number of images such as 200, or a share such as 44% or 0.44"
 
 
-def count_of(text: str | float, n: int, *, name: str = "budget", whole: str = "images") -> int:
+def count_of(text: Amount, n: int, *, name: str = "budget", whole: str = "images") -> int:
     """Return how many of ``n`` images a number or a share means.
 
     A whole number counts images: ``200``, ``"200"``. A share is a number with a per cent sign,
@@ -56,7 +59,7 @@ def count_of(text: str | float, n: int, *, name: str = "budget", whole: str = "i
     return int(number)
 
 
-def _parsed(text: str | float, name: str) -> tuple[float, bool]:
+def _parsed(text: Amount, name: str) -> tuple[float, bool]:
     """Return the number and whether it is a share of the whole."""
     wrong = UsageError(f"{name} must be a number, got {text!r}. {FORMS}.")
     if isinstance(text, str):

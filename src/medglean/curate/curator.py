@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from medglean.curate.budget import count_of
+from medglean.curate.budget import Amount, count_of
 from medglean.curate.inputs import positions_of
 from medglean.curate.methods.table import DEFAULT
 from medglean.curate.outliers import OutlierGate
@@ -75,11 +75,11 @@ class Curator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self,
         *,
         method: str = DEFAULT,
-        budget: str | float = "10%",
+        budget: Amount = "10%",
         max_per_group: int | None = None,
-        start: str | float | None = None,
+        start: Amount | None = None,
         stop_similarity: float | None = None,
-        quotas: Mapping[str, str | float] | None = None,
+        quotas: Mapping[str, Amount] | None = None,
         outlier_gate: OutlierGate | None = None,
         centre: bool = False,
         neighbours: int | None = None,

@@ -8,14 +8,14 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Int
 
-from medglean.curate.budget import count_of
+from medglean.curate.budget import Amount, count_of
 from medglean.errors import Problem, UsageError
 
 PLACE = "the quotas"
 
 
 def resolve_quotas(
-    quotas: Mapping[str, str | float],
+    quotas: Mapping[str, Amount],
     *,
     names: list[str],
     available: Int[np.ndarray, " s"],

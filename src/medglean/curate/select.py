@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from medglean.curate import inputs
-from medglean.curate.budget import check_start, count_of, default_start
+from medglean.curate.budget import Amount, check_start, count_of, default_start
 from medglean.curate.comparison import Comparison, Membership, compare
 from medglean.curate.methods.table import DEFAULT, Wish, method_named
 from medglean.curate.order import Limits, Ranking
@@ -76,10 +76,10 @@ def select(
     groups: Sequence[object] | np.ndarray | None = None,
     patients: Sequence[object] | np.ndarray | None = None,
     strata: Sequence[object] | np.ndarray | None = None,
-    quotas: Mapping[str, str | float] | None = None,
+    quotas: Mapping[str, Amount] | None = None,
     max_per_group: int | None = None,
     preselected: Sequence[int | str] | np.ndarray = (),
-    start: str | float | None = None,
+    start: Amount | None = None,
     stop_similarity: float | None = None,
     outlier_gate: OutlierGate | None = None,
     thumbnails: Float[np.ndarray, "n h w"] | None = None,
@@ -277,7 +277,7 @@ def _check_budget(budget: int, choosable: int, n: int, order_length: int | None)
 
 
 def _allowed(
-    quotas: Mapping[str, str | float],
+    quotas: Mapping[str, Amount],
     strata: inputs.Codes | None,
     within: Mapping[str, np.ndarray | None],
     taken: np.ndarray,
@@ -316,7 +316,7 @@ def _within_groups(
 
 def _start_positions(
     method: str,
-    start: str | float | None,
+    start: Amount | None,
     budget: int,
     n: int,
     taken: np.ndarray,
