@@ -223,7 +223,7 @@ def test_ids_can_be_preselected():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"method": "magic"}, "there is no method 'magic'; the methods are enrich, coverage"),
+        ({"method": "magic"}, "there is no method 'magic'; the methods are rounds, enrich"),
         ({"budget": 0}, "budget must be at least 1, got 0"),
         ({"budget": 121}, "the budget is 121, and 120 of 120 images can be chosen"),
         ({"budget": 119, "preselected": [1, 2]}, "the budget is 119, and 118 of 120 images can"),

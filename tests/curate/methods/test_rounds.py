@@ -32,9 +32,9 @@ def plain_first_round(values, groups, steps, beta, taken=()):
     while len(order) < steps:
         gains = np.maximum(kernel - covered, 0).sum(axis=1)
         gains[[code in closed for code in groups]] = -1
-        best = int(np.flatnonzero(gains >= gains.max() * (1 - 1e-9))[0])
-        if gains[best] < 0:
+        if gains.max() < 0:
             break
+        best = int(np.flatnonzero(gains >= gains.max() * (1 - 1e-9))[0])
         order.append(best)
         closed.add(groups[best])
         covered = np.maximum(covered, kernel[best])

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from medglean.curate.methods.clusters import rank_kmeans, rank_representatives
 from medglean.curate.methods.coverage import group_weights, rank_coverage
+from medglean.curate.methods.rounds import rank_rounds
 from medglean.curate.methods.simple import (
     rank_interval,
     rank_random,
@@ -24,7 +25,7 @@ from medglean.curate.order import Limits, Ranking
 from medglean.curate.ranking import rank_farthest
 from medglean.errors import UsageError
 
-DEFAULT = "enrich"
+DEFAULT = "rounds"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,17 @@ def _coverage_patients(values: np.ndarray, wish: Wish) -> Ranking:
     return _coverage(values, wish, group_weights(patients))
 
 
+def _rounds(values: np.ndarray, wish: Wish) -> Ranking:
+    return rank_rounds(
+        values,
+        groups=wish.patients if wish.groups is None else wish.groups,
+        count=wish.length,
+        seed=wish.seed,
+        limits=wish.limits,
+        taken=wish.taken,
+    )
+
+
 def _representatives(values: np.ndarray, wish: Wish) -> Ranking:
     return rank_representatives(values, count=wish.length, limits=wish.limits, taken=wish.taken)
 
@@ -147,6 +159,7 @@ def _interval(values: np.ndarray, wish: Wish) -> Ranking:
 
 
 METHODS: dict[str, Method] = {
+    "rounds": _rounds,
     "enrich": _enrich,
     "coverage": _coverage,
     "coverage-groups": _coverage_groups,
@@ -159,6 +172,7 @@ METHODS: dict[str, Method] = {
     "interval": _interval,
 }
 SUMMARY = {
+    "rounds": "one image of each group per round, the first round chosen by coverage (the default)",
     "enrich": "each next image is the least similar to those taken (the paper's method)",
     "coverage": "the images that together resemble all images most (facility location)",
     "coverage-groups": "the same, every group (clip, volume) weighing the same",
