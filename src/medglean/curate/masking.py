@@ -34,10 +34,18 @@ STEP = 80
 """Grey levels that a mark stands out from its surroundings."""
 UNEVEN = 28
 """Standard deviation of grey levels within a mark, at most: burned-in marks have one brightness."""
+LONG = 0.1
+"""Share of the image's side from which a mark is long."""
+STROKES = 1.3
+"""Strokes above one another in a mark that is long, on average: a line has 1, letters about 2."""
 STILL_SD = 4.0
 """Standard deviation over frames up to which a pixel does not change, with the noise of JPEG."""
-STILL_STEP = 30
+STILL_STEP = 40
 """Grey levels that a mark that never moves stands out from its surroundings."""
+STILL_BRIGHT = 80
+"""A mark that never moves is at least this bright."""
+STILL_PIXELS = 0.8
+"""Share of a mark's pixels that must not change."""
 STILL_SHARE = 0.5
 """From this share of still pixels among the bright ones on, it is the clip that stands still."""
 LEAST_FRAMES = 5
@@ -67,14 +75,21 @@ def content_box(grey: Grey) -> Box:
     >>> content_box(image)
     Box(top=2, bottom=6, left=3, right=9)
     """
-    rows = np.flatnonzero(~_is_empty(grey))
-    if rows.size == 0:
-        return Box(0, grey.shape[0], 0, grey.shape[1])
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    columns = np.flatnonzero(~_is_empty(grey[top:bottom].T))
-    if columns.size == 0:
-        return Box(0, grey.shape[0], 0, grey.shape[1])
-    return Box(top, bottom, int(columns[0]), int(columns[-1]) + 1)
+    whole = box = Box(0, grey.shape[0], 0, grey.shape[1])
+    while True:  # a bright bar above a dark margin shows as one only without the margin
+        part = grey[box.top : box.bottom, box.left : box.right]
+        rows, columns = (np.flatnonzero(~_is_empty(lines)) for lines in (part, part.T))
+        if rows.size == 0 or columns.size == 0:
+            return whole
+        cut = Box(
+            box.top + int(rows[0]),
+            box.top + int(rows[-1]) + 1,
+            box.left + int(columns[0]),
+            box.left + int(columns[-1]) + 1,
+        )
+        if cut == box:
+            return box
+        box = cut
 
 
 def _is_empty(lines: Grey) -> Bool[np.ndarray, " h"]:
@@ -97,21 +112,26 @@ def _disc(side: float) -> np.ndarray:
 
 
 def sector_mask(grey: Grey) -> Mask:
-    """Return the convex hull of the largest region that is not dark: the fan of a probe.
+    """Return the convex hull of all regions that are not dark: the fan of a probe.
 
-    Thin things do not count, so letters beside the fan are not in it. All of the image, if there
-    is no region of at least a hundredth of it.
+    Thin things do not count, so letters beside the fan are not in it; nor do regions of less than
+    a two-hundredth of the image. All of the image, if there is no other region.
     """
     side = max(grey.shape)
     lit = (grey > DARK).astype(np.uint8)
     closed = cv2.morphologyEx(lit, cv2.MORPH_CLOSE, _disc(side / 50))
-    opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, _disc(side / 16))
+    # continued beyond the edge of the image, or else what touches it would be rounded off there
+    opened = cv2.morphologyEx(
+        closed, cv2.MORPH_OPEN, _disc(side / 20), borderType=cv2.BORDER_REPLICATE
+    )
     count, labels, stats, _ = cv2.connectedComponentsWithStats(opened)
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    if count < 2 or areas.max() < 0.01 * grey.size:
+    large = stats[:, cv2.CC_STAT_AREA] >= 0.005 * grey.size
+    large[0] = False
+    if not large[:count].any():
         return np.ones(grey.shape, dtype=bool)
-    largest = (labels == 1 + int(areas.argmax())).astype(np.uint8)
-    contours, _ = cv2.findContours(largest, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(
+        large[labels].astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
     hull = cv2.convexHull(np.concatenate(contours))
     filled = np.zeros(grey.shape, dtype=np.uint8)
     cv2.fillConvexPoly(filled, hull, 1)
@@ -123,31 +143,46 @@ def text_marks(grey: Grey) -> Mask:
     """Return bright thin marks of one brightness with sharp edges: letters, calipers, rulers.
 
     A mark is a small connected region that stands out from its surroundings by at least 80 grey
-    levels, is at least 160 bright, and is about equally bright all over. Speckle and the echoes of
-    a pleura fade at their ends and fail the last.
+    levels, is at least 160 bright, and is about equally bright all over. Speckle and most echoes
+    fade at their ends and fail the last. What is long must look like a word: strokes above one
+    another. A skin line, a pleura, or a drawn line that is not dotted, does not.
     """
+    return _marks(grey, step=STEP, bright=BRIGHT)
+
+
+def _marks(grey: Grey, *, step: int, bright: int) -> Mask:
+    """Return the marks that stand out by ``step`` levels and are at least ``bright``."""
     side = max(grey.shape)
     lifted = cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, _disc(side / 28))
-    strong = (lifted >= STEP).astype(np.uint8)
+    strong = (lifted >= step).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(strong, connectivity=8)
-    levels = grey.astype(np.float64)
     found = np.zeros(count, dtype=bool)
     for number in range(1, count):
         x, y, width, height, area = (int(value) for value in stats[number])
-        if area < 4 or (max(width, height) > 0.25 * side and min(width, height) > 0.05 * side):
+        if area < 4 or max(width, height) > 0.4 * side or min(width, height) > 0.1 * side:
             continue
         window = (slice(y, y + height), slice(x, x + width))
         own = labels[window] == number
-        core = levels[window][own]
-        bright = np.sort(core)[len(core) // 4 :]  # without the soft edge of the strokes
-        if bright.max() >= BRIGHT and bright.std() <= UNEVEN and _has_sharp_edge(grey, window, own):
-            found[number] = True
+        if max(width, height) > LONG * side and not _is_word(own):
+            continue
+        # without the soft edge of the strokes
+        core = np.sort(grey[window][own].astype(np.float64))[area // 4 :]
+        if core.max() < bright or core.std() > UNEVEN:
+            continue
+        found[number] = _has_sharp_edge(grey, window, own, step=step)
     marks: np.ndarray = found[labels]
     return marks
 
 
-def _has_sharp_edge(grey: Grey, window: tuple[slice, slice], own: Mask) -> bool:
-    """Say whether grey levels fall by ``STEP`` within two pixels outside of most of a region."""
+def _is_word(own: Mask) -> bool:
+    """Say whether strokes lie above one another in enough columns (or rows, if it is upright)."""
+    along = own if own.shape[1] >= own.shape[0] else own.T
+    starts = np.count_nonzero(np.diff(along.astype(np.int8), axis=0, prepend=0) == 1, axis=0)
+    return float(starts.mean()) >= STROKES
+
+
+def _has_sharp_edge(grey: Grey, window: tuple[slice, slice], own: Mask, *, step: int) -> bool:
+    """Say whether grey levels fall by ``step`` within two pixels outside of most of a region."""
     rows, columns = window
     top, left = max(rows.start - 2, 0), max(columns.start - 2, 0)
     around = grey[top : rows.stop + 2, left : columns.stop + 2]
@@ -158,7 +193,7 @@ def _has_sharp_edge(grey: Grey, window: tuple[slice, slice], own: Mask) -> bool:
     if not ring.any():
         return False
     level = float(np.median(grey[window][own]))
-    return float(np.mean(around[ring] <= level - STEP)) >= 0.5
+    return float(np.mean(around[ring] <= level - step)) >= 0.5
 
 
 def coloured_marks(image: UInt8[np.ndarray, "c h w"]) -> Mask:
@@ -171,22 +206,28 @@ def coloured_marks(image: UInt8[np.ndarray, "c h w"]) -> Mask:
 
 
 def static_marks(frames: UInt8[np.ndarray, "n h w"]) -> Mask:
-    """Return what stands out and does not change over the frames of a clip.
+    """Return marks that do not change over the frames of a clip; they may be fainter than text.
 
-    Nothing, if there are fewer than five frames or more than half of what is bright does not
-    change: then it is the clip that stands still.
+    They must have the form of letters all the same: skin and fascia under a probe that is held
+    still do not change either. Nothing, if there are fewer than five frames or more than half of
+    what is bright does not change: then it is the clip that stands still.
     """
     nothing = np.zeros(frames.shape[1:], dtype=bool)
     if len(frames) < LEAST_FRAMES:
         return nothing
     mean = frames.mean(axis=0, dtype=np.float32)
-    still = (frames.std(axis=0, dtype=np.float32) <= STILL_SD) & (mean > DARK)
-    lit = np.count_nonzero(mean > DARK)
-    if lit == 0 or np.count_nonzero(still) > STILL_SHARE * lit:
+    lit = mean > DARK
+    still = (frames.std(axis=0, dtype=np.float32) <= STILL_SD) & lit
+    if np.count_nonzero(still) > STILL_SHARE * np.count_nonzero(lit):
         return nothing
-    lifted = cv2.morphologyEx(mean, cv2.MORPH_TOPHAT, _disc(max(mean.shape) / 28))
-    marks: np.ndarray = still & (lifted >= STILL_STEP)
-    return marks
+    marks = _marks(np.rint(mean).astype(np.uint8), step=STILL_STEP, bright=STILL_BRIGHT)
+    count, labels = cv2.connectedComponents(marks.astype(np.uint8), connectivity=8)
+    size = np.bincount(labels.ravel(), minlength=count)
+    quiet = np.bincount(labels.ravel(), weights=still.ravel(), minlength=count)
+    kept = quiet >= STILL_PIXELS * size
+    kept[0] = False
+    found: np.ndarray = kept[labels]
+    return found
 
 
 def fill_marks(grey: Grey, marks: Mask, *, how: Fill = "inpaint") -> Grey:

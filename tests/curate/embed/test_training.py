@@ -5,9 +5,9 @@ from safetensors.torch import load
 from tests.curate.embed.conftest import bar
 
 from medglean.curate.embed import training
-from medglean.curate.embed.encoder import encode
+from medglean.curate.embed.encoder import draw_training_rows, encode
 from medglean.curate.embed.settings import DVaeSettings
-from medglean.curate.embed.training import draw_training_rows, quality, train_dvae
+from medglean.curate.embed.training import quality, train_dvae
 from medglean.errors import DataError, Interrupted
 from medglean.fitting.progress import Silent
 from medglean.nn.dvae import build_dvae

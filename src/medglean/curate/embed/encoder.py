@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from medglean.arrays import UnitBatch
 from medglean.data.augment import to_float
 from medglean.errors import EmbeddingError, Problem
+from medglean.randomness import numpy_generator
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)``."""
@@ -40,6 +41,17 @@ class Encoder:
     record: dict[str, Any]
     weights: bytes | None = None
     problems: tuple[Problem, ...] = ()
+
+
+def draw_training_rows(
+    usable: Int[np.ndarray, " n"], *, count: int, seed: int
+) -> Int[np.ndarray, " m"]:
+    """Return at most ``count`` of the rows, drawn by the seed, in ascending order."""
+    if len(usable) <= count:
+        return usable
+    drawn = numpy_generator(seed, "embedding-train-images").permutation(len(usable))[:count]
+    rows: np.ndarray = np.sort(usable[drawn])
+    return rows
 
 
 def encode(

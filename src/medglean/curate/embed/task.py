@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from medglean.curate.embed.arrays import read_arrays
-from medglean.curate.embed.encoder import Encoder, Progress, encode
+from medglean.curate.embed.encoder import Encoder, Progress, draw_training_rows, encode
 from medglean.curate.embed.pictures import Pictures, prepare_pictures
 from medglean.curate.embed.result import (
     Embedded,
@@ -192,13 +192,13 @@ def _encoder(
         from medglean.curate.embed.given import given_encoder
 
         return given_encoder(settings, given)
-    from medglean.curate.embed.training import draw_training_rows, train_dvae
-
     if settings.encoder == "pca":
         from medglean.curate.embed.components import fit_pca
 
         chosen = draw_training_rows(learn, count=settings.pca.train_images, seed=seed)
         return fit_pca(pictures.stored, chosen, settings=settings.pca, seed=seed)
+    from medglean.curate.embed.training import train_dvae
+
     chosen = draw_training_rows(learn, count=settings.dvae.train_images, seed=seed)
     return train_dvae(
         pictures.stored,

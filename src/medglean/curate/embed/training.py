@@ -34,7 +34,7 @@ from medglean.nn.dvae import (
     reconstruction_loss,
     with_noise,
 )
-from medglean.randomness import numpy_generator, uniforms
+from medglean.randomness import uniforms
 
 NETWORK = "dvae"
 JUDGED = 1000
@@ -83,17 +83,6 @@ class _Paced(nn.Module):
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
         result: tuple[Tensor, Posterior] = self.network(images, noise)
         return result
-
-
-def draw_training_rows(
-    usable: Int[np.ndarray, " n"], *, count: int, seed: int
-) -> Int[np.ndarray, " m"]:
-    """Return at most ``count`` of the rows, drawn by the seed, in ascending order."""
-    if len(usable) <= count:
-        return usable
-    drawn = numpy_generator(seed, "embedding-train-images").permutation(len(usable))[:count]
-    rows: np.ndarray = np.sort(usable[drawn])
-    return rows
 
 
 def train_dvae(
