@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 
 from medglean.curate.budget import check_start, count_of, default_start
@@ -10,7 +9,6 @@ from medglean.errors import UsageError
     [
         ("200", 1248, 200),
         (200, 1248, 200),
-        (np.int64(7), 10, 7),
         ("1_000", 5000, 1000),
         ("44%", 45_460, 20_002),  # 20,002.4
         ("44 %", 100, 44),

@@ -35,7 +35,7 @@ def test_threshold_by_hand():
     # median 0.8, absolute differences 0.3 0.1 0 0.1 0.15: MAD 0.1
     score = np.array([0.5, 0.7, 0.8, 0.9, 0.95])
 
-    assert threshold_of(score, gate=OutlierGate(deviations=2)) == pytest.approx(0.8 - 0.29652)
+    assert threshold_of(score, gate=OutlierGate(deviations=2.0)) == pytest.approx(0.8 - 0.29652)
     assert threshold_of(np.full(4, 0.9), gate=OutlierGate()) == pytest.approx(0.85)
 
 
@@ -63,7 +63,7 @@ def test_flat_thumbnails_are_listed_with_their_reason():
     thumbnails = np.random.default_rng(1).random((12, 8, 8))
     thumbnails[4] = 0.3
 
-    found = find_outliers(values, gate=OutlierGate(deviations=50), thumbnails=thumbnails)
+    found = find_outliers(values, gate=OutlierGate(deviations=50.0), thumbnails=thumbnails)
 
     assert found.position.tolist() == [4]
     assert found.reason == ("nearly constant",)
