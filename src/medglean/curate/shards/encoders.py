@@ -1,0 +1,182 @@
+"""The encoders of `medglean.curate.embed` in the form that workers over shards need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from medglean.curate.embed.encoder import Encoder, draw_training_rows, encode
+from medglean.curate.embed.pictures import prepare_pictures
+from medglean.curate.embed.settings import EmbeddingSettings
+from medglean.data.manifest import Manifest
+from medglean.errors import EmbeddingError, ReadError, UsageError
+from medglean.files import sha256_of_file, sha256_of_json, write_bytes
+from medglean.fitting.progress import FitProgress
+
+WEIGHTS = "encoder.safetensors"
+
+
+@dataclass
+class ImageEncoder:
+    """Reads images and encodes them; what `run_sharded` takes.
+
+    Attributes
+    ----------
+    settings
+        How images are prepared, and which encoder it is.
+    record
+        See `medglean.curate.shards.embedding.Encoder`; its hash covers weights and preparation.
+    learnt
+        The encoder that was learnt from the images; None where ``file`` holds one.
+    file
+        Weights or network to read; all workers see it under this path. It is read by each worker,
+        because sessions of ONNX Runtime cannot be sent.
+    """
+
+    settings: EmbeddingSettings
+    record: Mapping[str, Any]
+    learnt: Encoder | None = None
+    file: Path | None = None
+    _ready: Encoder | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ready": None}
+
+    def encode(self, manifest: Manifest) -> Float[np.ndarray, "n d"]:
+        """Return one float32 vector per row.
+
+        Raises
+        ------
+        ReadError
+            If one of the images cannot be read.
+        EmbeddingError
+            If the network does not fit the images.
+        """
+        if self._ready is None:
+            self._ready = self.learnt or self._load()
+        pictures = prepare_pictures(manifest, self.settings, cache=None, workers=0)
+        if not pictures.ok.all():
+            first = next(problem for problem in pictures.problems if problem.fatal)
+            raise ReadError(first.file, first.found, first.remedy)
+        rows = np.arange(len(manifest))
+        return encode(self._ready, pictures.stored, rows, batch_size=self.settings.batch_size)
+
+    def _load(self) -> Encoder:
+        from medglean.curate.embed.given import given_encoder
+
+        if self.file is None:
+            raise EmbeddingError("the encoder has neither learnt weights nor a file of them.")
+        return given_encoder(self.settings, self.file)
+
+
+def make_encoder(
+    manifest: Manifest,
+    settings: EmbeddingSettings,
+    *,
+    folder: Path,
+    seed: int = 0,
+    workers: int = 2,
+    fit_progress: FitProgress | None = None,
+) -> ImageEncoder:
+    """Load the encoder that the settings name, or learn it from a draw of the images.
+
+    What is learnt here from is drawn before any image is read, so only the drawn images are read;
+    one of them that cannot be read is left out. Where all can be read, the draw is that of
+    `medglean.curate.embed.embed`.
+
+    Parameters
+    ----------
+    manifest
+        All images. Those of the training part are learnt from, where there is a split.
+    settings
+        Which encoder.
+    folder
+        Gets the encoder's log and checkpoints, and ``encoder.safetensors``.
+    seed, workers, fit_progress
+        As for `medglean.curate.embed.embed`.
+
+    Raises
+    ------
+    UsageError
+        If the settings need all images at once: arrays made elsewhere, ``centre``, a sampled
+        embedding, marks that never move within a clip.
+    """
+    _refuse(settings)
+    if settings.encoder in ("backbone", "file"):
+        return _given(settings)
+    learnt = _learn(manifest, settings, folder, seed, workers, fit_progress)
+    if learnt.weights is None:
+        raise EmbeddingError(f"encoder {settings.encoder!r} gave no weights to know it by.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / WEIGHTS, learnt.weights)
+    prepared = settings.model_dump(mode="json", include={"images", "mask", "inputs"})
+    digest = sha256_of_json([sha256_of_file(folder / WEIGHTS), prepared])
+    return ImageEncoder(settings, {**learnt.record, **prepared, "sha256": digest}, learnt=learnt)
+
+
+def _given(settings: EmbeddingSettings) -> ImageEncoder:
+    """Return the encoder of a file of weights or of a network."""
+    from medglean.curate.embed.given import weights_file
+
+    path = weights_file(settings)
+    if path is None:
+        raise EmbeddingError(f"encoder {settings.encoder!r} names no file.")
+    prepared = settings.model_dump(mode="json", include={"images", "mask", "inputs"})
+    chosen = settings.model_dump(mode="json")[settings.encoder]
+    digest = sha256_of_json([sha256_of_file(path), chosen, prepared])
+    record = {"name": settings.encoder, "file": path.name, **prepared, "sha256": digest}
+    return ImageEncoder(settings, record, file=path)
+
+
+def _refuse(settings: EmbeddingSettings) -> None:
+    needs = {
+        "encoder = 'arrays'": settings.encoder == "arrays",
+        "centre": settings.centre,
+        "dvae.sampled": settings.encoder == "dvae" and settings.dvae.sampled,
+        "mask.static": settings.mask.any and settings.mask.static,
+    }
+    for name, wanted in needs.items():
+        if wanted:
+            raise UsageError(
+                f"embedding.{name} needs all images, or all of a clip, at once; over shards images "
+                "are embedded in batches. Change it, or embed on one machine."
+            )
+
+
+def _learn(
+    manifest: Manifest,
+    settings: EmbeddingSettings,
+    folder: Path,
+    seed: int,
+    workers: int,
+    fit_progress: FitProgress | None,
+) -> Encoder:
+    rows = np.arange(len(manifest))
+    if "split" in manifest.frame:
+        rows = rows[(manifest.frame["split"] == "train").to_numpy(dtype=bool, na_value=False)]
+    count = settings.pca.train_images if settings.encoder == "pca" else settings.dvae.train_images
+    drawn = manifest.select(draw_training_rows(rows, count=count, seed=seed))
+    if not len(drawn):
+        raise EmbeddingError("no image is in the part 'train', so nothing can be learnt from.")
+    pictures = prepare_pictures(drawn, settings, cache=None, workers=workers)
+    readable = np.flatnonzero(pictures.ok)
+    if settings.encoder == "pca":
+        from medglean.curate.embed.components import fit_pca
+
+        return fit_pca(pictures.stored, readable, settings=settings.pca, seed=seed)
+    from medglean.curate.embed.training import train_dvae
+
+    return train_dvae(
+        pictures.stored,
+        readable,
+        settings=settings.dvae,
+        seed=seed,
+        folder=folder,
+        identity={"images": pictures.hash},
+        progress=fit_progress,
+    )
