@@ -158,7 +158,7 @@ def unit_rows(values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     Examples
     --------
     >>> import numpy as np
-    >>> unit_rows(np.array([[3.0, 4.0]])).tolist()
+    >>> unit_rows(np.array([[3.0, 4.0]])).round(12).tolist()
     [[0.6, 0.8]]
     """
     rows = check_comparable(values)
@@ -257,7 +257,7 @@ def raise_to_set(
 
 
 def to_set(
-    values: Float[np.ndarray, "n d"], chosen: Int[np.ndarray, " c"]
+    values: Float[np.ndarray, "n d"], chosen: Sequence[int] | Int[np.ndarray, " c"]
 ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Return how close every row is to a set of rows.
 

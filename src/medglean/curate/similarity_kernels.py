@@ -33,7 +33,8 @@ def dot(left: np.ndarray, i: int, right: np.ndarray, j: int) -> float:
 @njit(cache=True)
 def similarity(values: np.ndarray, inverse_norm: np.ndarray, i: int, j: int) -> float:
     """Return the canonical similarity of rows i and j; the same for (j, i)."""
-    return dot(values, i, values, j) * (inverse_norm[i] * inverse_norm[j])
+    cosine: float = dot(values, i, values, j) * (inverse_norm[i] * inverse_norm[j])
+    return cosine
 
 
 @njit(cache=True)
