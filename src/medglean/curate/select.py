@@ -19,6 +19,7 @@ from medglean.curate.ranking import uniform_start
 from medglean.errors import Problem, UsageError
 
 PLACE = "the selection"
+TOO_MANY = 0.05  # of the images on the junk list, above which the gate is told to be too narrow
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,8 @@ def _gated(
             f"({len(listed) / len(rows):.1%})."
         )
         remedy = "Look at the list of outliers; those that belong to the task can be preselected."
+        if len(listed) > TOO_MANY * len(rows):
+            remedy += " So many are hardly outliers: raise deviations."
         warnings.append(Problem(PLACE, told, remedy, kind="outliers", fatal=False))
     return listed, np.setdiff1d(rows, listed.position, assume_unique=True)
 
