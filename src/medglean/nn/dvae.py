@@ -119,7 +119,7 @@ def build_dvae(
     """Build the network, initialised from ``seed``; no global random state is changed.
 
     Weights are drawn after He et al. 2015 for layers before a ReLU, biases are 0: the paper names
-    no initialisation, and torch's own takes about twice as many steps to get as far.
+    no initialisation, and torch's own needed half as many steps again, or more, to get as far.
 
     Examples
     --------

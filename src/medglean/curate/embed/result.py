@@ -71,7 +71,7 @@ def some_of(ids: list[str]) -> str:
     --------
     >>> some_of(["a", "b"])
     "'a', 'b'"
-    >>> some_of([str(number) for number in range(12)])[-20:]
+    >>> some_of([str(number) for number in range(12)])[-19:]
     "'8', '9' and 2 more"
     """
     shown = ", ".join(repr(one) for one in ids[:SHOWN])
