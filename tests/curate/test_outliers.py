@@ -25,7 +25,7 @@ def test_most_junk_is_listed_and_little_else(seed):
     found = find_outliers(values, gate=OutlierGate())
 
     assert is_junk[found.position].sum() >= 18  # of 20
-    assert (~is_junk[found.position]).sum() <= 15  # of 990
+    assert (~is_junk[found.position]).sum() <= 20  # of 990
     assert set(found.reason) == {"looks like nothing else"}
     assert (np.diff(found.score) >= 0).all()
     assert (found.score < found.threshold).all()
