@@ -7,6 +7,7 @@ import pytest
 from medglean.curate import tables
 from medglean.curate.duplicates import Pairs, label_conflicts, leakage
 from medglean.curate.order import Ranking
+from medglean.curate.redundancy import redundancy
 from medglean.data.manifest import Manifest
 from medglean.errors import UsageError
 
@@ -242,21 +243,19 @@ def test_the_junk_list(manifest):
 
 
 def test_redundancy_is_json():
+    values = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
     record = tables.redundancy_record(
-        shares={"all": {0.5: 0.75, 0.9: 0.25}, "within": {0.5: np.float64("nan"), 0.9: 1.0}},
-        pairs={"all": np.int64(8), "within": 1},
-        edges=np.array([-1.0, 0.0, 1.0]),
-        counts={"all": np.array([2, 6])},
+        redundancy(values, groups=["a", "b", "c"], thresholds=(0.5, 0.7), bins=2)
     )
 
     back = json.loads(json.dumps(record, allow_nan=False))
 
-    assert back["share_above"] == {
-        "all": {"0.5": 0.75, "0.9": 0.25},
-        "within": {"0.5": None, "0.9": 1.0},
-    }
-    assert back["pairs"] == {"all": 8, "within": 1}
-    assert back["histogram"] == {"edges": [-1.0, 0.0, 1.0], "counts": {"all": [2, 6]}}
+    assert back["pairs"] == {"all": 3, "within": 0, "between": 3}
+    assert back["above"]["all"] == {"0.5": 2, "0.7": 1}
+    assert back["share_above"]["between"] == pytest.approx({"0.5": 2 / 3, "0.7": 1 / 3})
+    assert back["share_above"]["within"] == {"0.5": None, "0.7": None}
+    assert back["histogram"]["edges"] == [-1.0, 0.0, 1.0]
+    assert back["histogram"]["counts"]["all"] == [0, 3]
 
 
 def ranking_of(*order):

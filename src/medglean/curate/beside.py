@@ -20,23 +20,22 @@ SELECTION, RANDOM, INTERVAL = "this selection", "random", "fixed interval"
 _COLUMNS = 4_096
 
 
-def budgets_around(budget: int, n: int, *, points: int = 9) -> Int[np.ndarray, " b"]:
+def budgets_around(budget: int, n: int) -> Int[np.ndarray, " b"]:
     """Return numbers of images from an eighth of the budget to four times it, at most all.
 
-    They are evenly spread on a logarithmic axis, and the budget is among them.
+    Each is 1.41 times the one before it, and the budget is among them.
 
     Examples
     --------
-    >>> budgets_around(100, 1_000, points=6).tolist()
-    [12, 25, 50, 100, 200, 400]
+    >>> budgets_around(100, 1_000).tolist()
+    [12, 18, 25, 35, 50, 71, 100, 141, 200, 283, 400]
     >>> budgets_around(3, 4).tolist()
     [1, 2, 3, 4]
     """
     if not 1 <= budget <= n:
         raise UsageError(f"the budget must be 1 to {n:,} images, got {budget:,}.")
-    low, high = max(1.0, budget / 8), float(min(n, 4 * budget))
-    spread = np.geomspace(low, high, points)
-    return np.unique(np.r_[np.round(spread).astype(np.int64), budget])
+    spread = np.round(budget * 2.0 ** (np.arange(-6, 5) / 2)).astype(np.int64)
+    return np.unique(np.clip(spread, 1, n))
 
 
 def curves_beside(

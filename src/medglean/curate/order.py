@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from medglean.errors import UsageError
 
-START, METHOD, PRESELECTED = "random start", "method", "preselected"
+START, METHOD, PRESELECTED = "random start", "least similar to those before it", "preselected"
 UNLIMITED = np.iinfo(np.int64).max
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from medglean.curate.duplicates import LabelConflicts, Leakage, Pairs, families
 from medglean.curate.order import PRESELECTED, Ranking
+from medglean.curate.redundancy import Redundancy
 from medglean.data.curated import CURATED_BY
 from medglean.data.manifest import Manifest
 from medglean.errors import UsageError
@@ -248,38 +249,29 @@ def csv_text(frame: pd.DataFrame) -> str:
     return text
 
 
-def redundancy_record(
-    *,
-    shares: Mapping[str, Mapping[float, float]],
-    pairs: Mapping[str, int],
-    edges: Float[np.ndarray, " b1"],
-    counts: Mapping[str, np.ndarray],
-) -> dict[str, Any]:
+def redundancy_record(found: Redundancy) -> dict[str, Any]:
     """Return ``redundancy.json``: how similar the images of this set are to one another.
 
-    Parameters
-    ----------
-    shares
-        For ``all`` and, where groups are known, ``within`` and ``between`` them: the share of
-        pairs above each similarity.
-    pairs
-        How many pairs each of these has.
-    edges, counts
-        Histogram of the similarities: b + 1 edges and, for each of these, b counts.
+    Of ``all`` pairs and, where groups are known, of those ``within`` and ``between`` them.
     """
     record: dict[str, Any] = json_ready(
         {
             "format": 1,
-            "what": "share of pairs of images whose cosine similarity is above a threshold",
-            "pairs": dict(pairs),
-            "share_above": {
-                which: {f"{threshold:g}": share for threshold, share in table.items()}
-                for which, table in shares.items()
-            },
-            "histogram": {"edges": edges, "counts": dict(counts)},
+            "what": "pairs of images whose cosine similarity is above a threshold",
+            "pairs": found.pairs,
+            "above": _by_text(found.above),
+            "share_above": _by_text(found.shares),
+            "histogram": {"edges": found.edges, "counts": found.counts},
         }
     )
     return record
+
+
+def _by_text(table: Mapping[str, Mapping[float, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        which: {f"{threshold:g}": value for threshold, value in values.items()}
+        for which, values in table.items()
+    }
 
 
 # --- parts --------------------------------------------------------------------------------------
