@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from medglean.errors import ReadError
+from medglean.errors import Problem, ReadError
 
 
 @dataclass(frozen=True)
 class TableEncoder:
-    """Gives each id its row of a table on disk; fails for the ids it is told to.
+    """Gives each id its row of a table on disk; fails for some ids, and warns of ``odd`` ones.
 
     ``log`` gets one line for each call, so that a test sees what was computed.
     """
@@ -24,6 +24,7 @@ class TableEncoder:
     fails: tuple[str, ...] = ()
     nan: tuple[str, ...] = ()
     zero: tuple[str, ...] = ()
+    odd: tuple[str, ...] = ()
     slow_s: float = 0.0
 
     @property
@@ -42,4 +43,5 @@ class TableEncoder:
         values = np.load(self.table)[[int(name) for name in ids]].astype(np.float32)
         values[[name in self.nan for name in ids]] = np.nan
         values[[name in self.zero for name in ids]] = 0
-        return values
+        odd = [name for name in ids if name in self.odd]
+        return values, [Problem(name, "odd.", "Look at it.", fatal=False) for name in odd]

@@ -57,6 +57,16 @@ def test_images_that_fail_are_set_aside_one_by_one(shard):
     assert not any(problem["fatal"] for problem in mark["problems"])
 
 
+def test_warnings_of_the_encoder_are_told_once(shard):
+    folder, _ = shard
+    encoder = TableEncoder(folder / "table.npy", odd=("2", "6"), fails=("5",))
+
+    mark, _ = embed_shard(encoder, folder, 0, batch=4)
+
+    assert [problem["file"] for problem in mark["problems"]] == ["2", "5.png", "6"]
+    assert mark["usable"] == 9
+
+
 def test_another_encoder_batch_or_image_is_another_part(shard):
     folder, values = shard
     embed_shard(TableEncoder(folder / "table.npy"), folder, 0, batch=4)
@@ -84,13 +94,14 @@ def test_a_shard_that_fails_as_a_whole_is_not_marked_as_done(shard):
 
 class Changing(TableEncoder):
     def encode(self, manifest):
-        values = super().encode(manifest)
-        return values[:, : 3 if "0" in manifest.ids else 4]
+        values, told = super().encode(manifest)
+        return values[:, : 3 if "0" in manifest.ids else 4], told
 
 
 class Short(TableEncoder):
     def encode(self, manifest):
-        return super().encode(manifest)[1:]
+        values, told = super().encode(manifest)
+        return values[1:], told
 
 
 class Nameless(TableEncoder):

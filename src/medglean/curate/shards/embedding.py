@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from medglean.data.manifest import Manifest
 from medglean.errors import DataError, EmbeddingError, Problem, ReadError, UsageError
 from medglean.files import sha256_of_json
 
+Answer = tuple[Float[np.ndarray, "n d"], Sequence[Problem]]
 EMBEDDINGS = "embeddings"
 IMAGES = "images"
 
@@ -26,11 +27,11 @@ class Encoder(Protocol):
     def record(self) -> Mapping[str, Any]:
         """What it is, JSON-able, with its ``sha256``: two of one hash embed alike."""
 
-    def encode(self, manifest: Manifest) -> Float[np.ndarray, "n d"]:
-        """Return one float32 vector per row, shape (n, d); all calls give the same d.
+    def encode(self, manifest: Manifest) -> Answer:
+        """Return one float32 vector per row, shape (n, d), and what is to be told about the images.
 
-        An image that cannot be read is told by a `DataError`; the worker then asks for the images
-        of the same batch one by one and sets aside those that fail.
+        All calls give the same d. An image that cannot be read is told by a `DataError`; the
+        worker then asks for the images of the same batch one by one and sets aside those that fail.
         """
 
 
@@ -76,7 +77,8 @@ def embed_shard(
     Returns
     -------
     tuple
-        The mark, whose ``problems`` are the images that were set aside and whose ``width`` is the
+        The mark, whose ``problems`` are the images that were set aside and what was told of the
+        others, and whose ``width`` is the
         length of a vector; and what was found damaged and made again. Where no image at all could
         be embedded nothing is written (a whole shard seldom fails because of its images), so that
         the next run tries again; ``usable`` is 0.
@@ -121,14 +123,16 @@ def read_embeddings(
 def _encode(
     encoder: Encoder, manifest: Manifest, batch: int
 ) -> tuple[dict[int, Float[np.ndarray, " d"]], list[Problem]]:
-    """Return the vector of each row that has a usable one, and why the others have none."""
+    """Return the vector of each row that has a usable one, and what is told of all of them."""
     found: dict[int, Float[np.ndarray, " d"]] = {}
     problems: list[Problem] = []
     for rows, answer in _batches(encoder, manifest, batch):
         if isinstance(answer, Exception):
             problems.append(_set_aside(manifest, rows[0], answer))
             continue
-        for row, vector in zip(rows, answer, strict=True):
+        values, told = answer
+        problems += told
+        for row, vector in zip(rows, values, strict=True):
             reason = _unusable(vector)
             if reason:
                 problems.append(_set_aside(manifest, row, EmbeddingError(reason)))
@@ -153,7 +157,7 @@ def _table(found: Mapping[int, Float[np.ndarray, " d"]], rows: int) -> Float[np.
 
 def _batches(
     encoder: Encoder, manifest: Manifest, batch: int
-) -> Iterator[tuple[list[int], Float[np.ndarray, "n d"] | Exception]]:
+) -> Iterator[tuple[list[int], Answer | Exception]]:
     """Encode batch by batch; one that fails, image by image."""
     for first in range(0, len(manifest), batch):
         rows = list(range(first, min(first + batch, len(manifest))))
@@ -169,14 +173,15 @@ def _batches(
                     yield [row], alone
 
 
-def _rows_of(encoder: Encoder, manifest: Manifest, rows: list[int]) -> Float[np.ndarray, "n d"]:
-    values = np.asarray(encoder.encode(manifest.select(rows)), dtype=np.float32)
+def _rows_of(encoder: Encoder, manifest: Manifest, rows: list[int]) -> Answer:
+    given, told = encoder.encode(manifest.select(rows))
+    values = np.asarray(given, dtype=np.float32)
     if values.ndim != 2 or len(values) != len(rows):
         raise UsageError(
             f"the encoder returned an array of shape {values.shape} for {len(rows)} images; "
             f"expected ({len(rows)}, d)."
         )
-    return values
+    return values, told
 
 
 def _unusable(vector: Float[np.ndarray, " d"]) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from medglean.curate.embed.encoder import Encoder, draw_training_rows, encode
 from medglean.curate.embed.pictures import prepare_pictures
 from medglean.curate.embed.settings import EmbeddingSettings
+from medglean.curate.shards.embedding import Answer
 from medglean.data.manifest import Manifest
 from medglean.errors import EmbeddingError, ReadError, UsageError
 from medglean.files import sha256_of_file, sha256_of_json, write_bytes
@@ -47,8 +47,8 @@ class ImageEncoder:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ready": None}
 
-    def encode(self, manifest: Manifest) -> Float[np.ndarray, "n d"]:
-        """Return one float32 vector per row.
+    def encode(self, manifest: Manifest) -> Answer:
+        """Return one float32 vector per row, and what is to be told about the images.
 
         Raises
         ------
@@ -61,10 +61,11 @@ class ImageEncoder:
             self._ready = self.learnt or self._load()
         pictures = prepare_pictures(manifest, self.settings, cache=None, workers=0)
         if not pictures.ok.all():
-            first = next(problem for problem in pictures.problems if problem.fatal)
+            first = pictures.problems[0]  # those that failed come first
             raise ReadError(first.file, first.found, first.remedy)
         rows = np.arange(len(manifest))
-        return encode(self._ready, pictures.stored, rows, batch_size=self.settings.batch_size)
+        values = encode(self._ready, pictures.stored, rows, batch_size=self.settings.batch_size)
+        return values, pictures.problems
 
     def _load(self) -> Encoder:
         from medglean.curate.embed.given import given_encoder
