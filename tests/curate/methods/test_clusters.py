@@ -103,3 +103,14 @@ def test_large_sets_are_clustered_from_batches(monkeypatch):
     values, code = blobs([30, 20, 10])
 
     assert sorted(code[rank_kmeans(values, count=3).order].tolist()) == [0, 1, 2]
+
+
+def test_beyond_some_clusters_centres_begin_at_random_images(monkeypatch):
+    monkeypatch.setattr(clusters, "MINI_BATCH_FROM", 10)
+    monkeypatch.setattr(clusters, "SPREAD_OUT", 3)
+    values = np.random.default_rng(0).normal(size=(50, 4))
+
+    order = rank_kmeans(values, count=20, seed=1).order
+
+    assert len(set(order.tolist())) == 20
+    assert rank_kmeans(values, count=20, seed=1).order.tolist() == order.tolist()
