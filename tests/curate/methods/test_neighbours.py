@@ -50,6 +50,18 @@ def test_equal_to_sorting_all_similarities(seed, kind, k, tile):
     np.testing.assert_array_equal(found.similarity, similarity)
 
 
+def test_what_float32_cannot_tell_apart_is_settled_in_float64(monkeypatch):
+    monkeypatch.setattr(neighbours, "SLACK", 2)
+    values = np.column_stack([np.ones(60), 1e-5 * np.arange(60)])  # angles of 0.00001 steps
+    position, similarity = by_sorting(values, 3)
+
+    found = nearest_neighbours(values, k=3)
+
+    assert position[59].tolist() == [58, 57, 56]
+    np.testing.assert_array_equal(found.position, position)
+    np.testing.assert_array_equal(found.similarity, similarity)
+
+
 @pytest.mark.parametrize("kind", ["clustered", "tied"])
 def test_graph_joins_where_either_is_a_neighbour(kind):
     values = world(1, kind)
