@@ -104,7 +104,8 @@ def embed(
             f"{pictures.problems[0]}"
         )
     learn = _training_rows(manifest, rows)
-    ids = tuple(manifest.ids[row] for row in rows)
+    every_id = manifest.ids
+    ids = tuple(every_id[row] for row in rows)
     key = _key(settings, pictures, ids, learn, seed, given)
     place = None if cache is None else cache / "embeddings" / key[:32]
     found = None if place is None else _kept(place, folder, learns=given is None)
