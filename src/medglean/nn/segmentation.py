@@ -21,7 +21,7 @@ def build_unet(
     *,
     in_channels: int = 1,
     channels: Sequence[int] = CHANNELS,
-    residual_units: int = 1,
+    residual_units: int = 0,
     seed: int = 0,
 ) -> nn.Module:
     """Build a two-dimensional U-Net of MONAI (residual units after Kerfoot et al. 2018).

@@ -93,7 +93,7 @@ def usable_rows(
     texts = manifest.frame[labels.column]
     keep = texts.notna().to_numpy()
     if labels.classes is not None:
-        keep &= texts.isin(labels.classes).to_numpy()
+        keep = keep & texts.isin(labels.classes).to_numpy()  # pandas lends its own, read-only
     classes = _classes(sorted(set(texts[keep].astype(str))), labels, name)
     left = int((~keep).sum())
     problems = []

@@ -186,7 +186,7 @@ def start_of(preset: EnrichStudyPreset, pool: int, counts: Sequence[int]) -> int
     UsageError
         If it is more than the smallest subset has.
     """
-    if preset.start is None:
+    if preset.start == "auto":
         return default_start(min(counts))
     start = count_of(preset.start, pool, name="start")
     if start > min(counts):

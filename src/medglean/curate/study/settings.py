@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medglean.curate.budget import count_of
 from medglean.curate.embed.settings import EmbeddingSettings
+from medglean.curate.methods.table import method_named
 from medglean.data.augment_settings import Augment
 from medglean.data.recipe import Recipe
 from medglean.errors import UsageError
@@ -15,6 +16,7 @@ from medglean.fitting.settings import FitSettings
 from medglean.runs.preset import Preset
 
 PCA_LOGISTIC, UNET = "pca-logistic", "unet"
+LEARNERS = (PCA_LOGISTIC, UNET, "alexnet", "vgg11", "resnet18", "resnet34", "resnet50")
 FULL = "full"
 """Name of the cells that learn from the whole training pool."""
 Size = int | float | str
@@ -62,7 +64,7 @@ class UNetSettings(_Settings):
 
     channels: tuple[int, ...] = Field(default=(8, 16, 32, 64), min_length=2)
     """Feature maps of each level."""
-    residual_units: int = Field(default=1, ge=0)
+    residual_units: int = Field(default=0, ge=0)
     """Residual units of each level."""
     structures: dict[str, int] = Field(default_factory=dict)
     """Name and pixel value of each structure in column ``mask``. Empty: everything above 0 is one
@@ -106,6 +108,8 @@ class LearnerSettings(_Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.name not in LEARNERS:
+            raise ValueError(f"learner {self.name!r}: expected one of {', '.join(LEARNERS)}.")
         changed = self.augment.model_dump(exclude_defaults=True)
         if self.is_segmentation and set(changed) - {"flip_horizontal", "flip_vertical"}:
             raise ValueError(
@@ -135,9 +139,9 @@ class EnrichStudyPreset(Preset):
     """Methods that each other one is compared with at each size."""
     replicates: int = Field(default=5, ge=1)
     """How often everything is done. Fewer than 4 against as many cannot be significant."""
-    start: Size | None = None
-    """Images that `enrich` draws at random to begin with; by default a tenth of the smallest
-    subset."""
+    start: Size = "auto"
+    """Images that `enrich` draws at random to begin with, or their share of the pool. ``auto``: a
+    tenth of the smallest subset."""
     balanced_groups: int | None = Field(default=None, ge=1)
     """Reduce the pool to this many random images of every group (volume, clip) before anything is
     selected; groups with fewer are left out. None: the pool as it is."""
@@ -181,7 +185,12 @@ class EnrichStudyPreset(Preset):
         absent = [name for name in self.baselines if name not in self.methods]
         if absent:
             raise ValueError(f"baseline {absent[0]!r} is not among the methods {self.methods}.")
-        for size in (*self.sizes, *(() if self.start is None else (self.start,))):
+        for name in self.methods:
+            try:
+                method_named(name)
+            except UsageError as error:
+                raise ValueError(str(error)) from error
+        for size in (*self.sizes, *(() if self.start == "auto" else (self.start,))):
             try:
                 count_of(size, 10**12, name="a size")
             except UsageError as error:

@@ -26,8 +26,9 @@ from medglean.data.manifest import Manifest
 from medglean.errors import Problem
 from medglean.files import sha256_of_json
 from medglean.runs.environment import describe_environment
-from medglean.runs.report import Figure, Metric, Report
+from medglean.runs.report import Figure, Report
 from medglean.runs.rundir import RunFolder
+from medglean.runs.stored import stored_report
 
 TASK = "enrich-study"
 MAY_CHANGE = frozenset({"processes", "summary"})
@@ -358,13 +359,3 @@ def _done(study: _Study, cells: pd.DataFrame) -> dict[str, object]:
         "source": preset.source.paper or "medglean",
         "deviations": " ".join(preset.source.deviations) or "none",
     }
-
-
-def stored_report(run: RunFolder) -> Report:
-    """Return the headline of a study that is done already."""
-    stored = run.read_json("report.json")
-    metrics = [
-        Metric(**{**entry, "value": float("nan") if entry["value"] is None else entry["value"]})
-        for entry in stored["metrics"]
-    ]
-    return Report(stored["title"], stored["sentence"], metrics=metrics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import shutil
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -100,6 +101,9 @@ def train(
     optimizer = make_optimizer(
         list(network.parameters()), chosen.optimizer, precision=chosen.precision
     )
+    precision_notes = logging.getLogger("lightning_fabric.utilities.rank_zero")
+    level = precision_notes.level
+    precision_notes.setLevel(logging.WARNING)  # the same line again for every cell
     try:
         fit(
             step,
@@ -112,6 +116,7 @@ def train(
             progress=Silent(),
         )
     finally:
+        precision_notes.setLevel(level)
         shutil.rmtree(folder, ignore_errors=True)
     network.cpu().eval()
 
