@@ -278,3 +278,15 @@ def test_manifest_type_is_what_is_selected(bars, run):
     chosen = manifest.select(found.ok)
     assert isinstance(chosen, Manifest)
     assert tuple(chosen.ids) == found.embedding.ids
+
+
+def test_settings_and_components_load_no_torch():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from medglean.curate.embed import EmbeddingSettings, embed; "
+        "import medglean.curate.embed.components; EmbeddingSettings(); "
+        "raise SystemExit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
