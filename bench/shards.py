@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medglean.curate.shards import select
+from medglean.curate.shards import covering, select
 from medglean.curate.shards.plan import at_random, by_unit
 from medglean.randomness import numpy_generator
 from medglean.runs.tables import results_table, update_block
@@ -78,8 +78,8 @@ def pocus(*, width: int = 64) -> Case | None:
 
 def coverage(case: Case, order: np.ndarray) -> tuple[float, float]:
     """Return the covering radius in radians and the mean similarity to the selection."""
-    similarity, _ = select.nearest_selected(case.values, case.values[order])
-    return select.angle(float(similarity.min())), float(similarity.mean())
+    similarity, _ = covering.nearest_selected(case.values, case.values[order])
+    return covering.angle(float(similarity.min())), float(similarity.mean())
 
 
 def compare(case: Case, *, shards: int, seed: int) -> list[dict[str, object]]:
@@ -100,7 +100,7 @@ def compare(case: Case, *, shards: int, seed: int) -> list[dict[str, object]]:
             )
             radius, mean = coverage(case, ranking.order)
             alone = alone or radius
-            proof = select.certify(
+            proof = covering.certify(
                 ranking, picks=case.budget - case.start, lowest_similarity=float(np.cos(radius))
             )
             rows.append(

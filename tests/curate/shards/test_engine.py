@@ -13,7 +13,7 @@ from tests.curate.shards.here import in_this_process
 
 from medglean.curate.order import Limits
 from medglean.curate.select import select
-from medglean.curate.shards import engine
+from medglean.curate.shards import covering, engine
 from medglean.curate.shards.engine import run_sharded
 from medglean.errors import RunFolderError, UsageError
 
@@ -71,13 +71,13 @@ def test_selection_is_close_to_one_machines(images, whole):
     _, run, _ = whole
     alone = select(values, method="enrich", budget=BUDGET, start=START, seed=3, draws=0)
 
-    similarity, _ = engine.select.nearest_selected(values, values[run.ranking.order])
-    radius = engine.select.angle(float(similarity.min()))
-    one, _ = engine.select.nearest_selected(values, values[alone.chosen])
+    similarity, _ = covering.nearest_selected(values, values[run.ranking.order])
+    radius = covering.angle(float(similarity.min()))
+    one, _ = covering.nearest_selected(values, values[alone.chosen])
 
     assert len(set(run.ranking.order.tolist())) == BUDGET
     assert run.ranking.order[:START].tolist() == alone.chosen[:START].tolist()
-    assert radius <= 1.25 * engine.select.angle(float(one.min()))
+    assert radius <= 1.25 * covering.angle(float(one.min()))
     assert run.certificate.radius == pytest.approx(radius, abs=1e-7)
     assert 1 <= run.certificate.factor <= 4
     assert run.mean_similarity == pytest.approx(similarity.mean())
@@ -158,6 +158,22 @@ def test_images_that_fail_are_set_aside_and_random_is_one_machines(images, tmp_p
     assert np.flatnonzero(~run.usable).tolist() == [7, 8, 9]
     assert len(run.problems) == 3
     assert run.certificate.factor == float("inf")
+
+
+def test_budget_is_met_though_most_of_a_shard_fails(images, whole, tmp_path, here):
+    manifest, _, _ = images
+    _, run, _ = whole
+    first = [str(row) for row in run.plan.rows(0)]
+    encoder = encoder_of(manifest, fails=tuple(first))
+
+    found = run_sharded(
+        manifest, encoder=encoder, out=tmp_path / "run", oversample=1.0, **{**OPTIONS, "budget": 90}
+    )
+
+    assert len(found.ranking) == 90
+    assert len(found.parts) == SHARDS - 1
+    assert len(found.problems) == len(first)
+    assert not set(map(str, found.ranking.order)) & set(first)
 
 
 def test_limits_and_preselected_images(images, tmp_path, here):

@@ -14,15 +14,15 @@ from tests.curate.shards.clips import clip_values
 
 from medglean.curate.order import Limits
 from medglean.curate.ranking import rank_farthest
-from medglean.curate.shards import select
+from medglean.curate.shards import covering, select
 from medglean.curate.shards.plan import at_random, by_unit
 from medglean.curate.shards.select import Pool
 from medglean.errors import UsageError
 
 
 def radius_of(values, order):
-    similarity, _ = select.nearest_selected(values, values[order])
-    return select.angle(float(similarity.min()))
+    similarity, _ = covering.nearest_selected(values, values[order])
+    return covering.angle(float(similarity.min()))
 
 
 def assert_same(one, other):
@@ -74,7 +74,7 @@ def test_merged_radius_is_at_most_four_times_the_best(values, data):
     best = min(
         radius_of(values, [0, *others]) for others in itertools.combinations(range(1, n), picks)
     )
-    proof = select.certify(ranking, picks=picks, lowest_similarity=math.cos(radius))
+    proof = covering.certify(ranking, picks=picks, lowest_similarity=math.cos(radius))
 
     rounding = 1e-6
     assert radius <= select.PROVEN_FACTOR * best + rounding
@@ -117,6 +117,16 @@ def test_preselected_images_count_as_taken_and_are_not_in_the_order():
         seen.add(position)
 
 
+def test_a_start_that_takes_most_of_a_shard_leaves_enough_candidates():
+    values, _ = clip_values(12, clips=4)
+    plan = by_unit([0] * 4 + [1] * 8, shards=2)
+
+    # 8 picks of 8 images left, all but one of them in one shard
+    ranking = select.rank_sharded(values, plan, start=[0, 1, 2, 4], count=12, oversample=1.0)
+
+    assert sorted(ranking.order.tolist()) == list(range(12))
+
+
 def test_limits_hold_in_the_merged_order():
     values, clip = clip_values(300, clips=12)
     limits = Limits(groups=clip, max_per_group=2)
@@ -135,7 +145,7 @@ def test_nothing_to_pick_beyond_the_start():
     ranking = select.rank_sharded(values, by_unit(clip, shards=2), start=[3, 4], count=2)
 
     assert ranking.order.tolist() == [3, 4]
-    assert select.certify(ranking, picks=0, lowest_similarity=0.5).factor == 1.0
+    assert covering.certify(ranking, picks=0, lowest_similarity=0.5).factor == 1.0
 
 
 def test_certificate_by_hand():
@@ -143,7 +153,7 @@ def test_certificate_by_hand():
     values = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
     ranking = rank_farthest(values, start=[0], count=3)
 
-    proof = select.certify(ranking, picks=2, lowest_similarity=0.0)
+    proof = covering.certify(ranking, picks=2, lowest_similarity=0.0)
 
     assert ranking.order.tolist() == [0, 2, 1]
     assert proof.radius == pytest.approx(math.pi / 2)
@@ -156,14 +166,14 @@ def test_everything_covered_is_certified_as_best():
     values = np.array([[1.0, 0], [2, 0]])
     ranking = rank_farthest(values, start=[0], count=2)
 
-    assert select.certify(ranking, picks=1, lowest_similarity=1.0).factor == 1.0
+    assert covering.certify(ranking, picks=1, lowest_similarity=1.0).factor == 1.0
 
 
 @given(values=grids, data=st.data())
 def test_nearest_selected_agrees_with_all_pairs(values, data):
     chosen = data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1, unique=True))
 
-    similarity, nearest = select.nearest_selected(values, values[chosen])
+    similarity, nearest = covering.nearest_selected(values, values[chosen])
 
     exact = values.astype(np.float64)
     exact /= np.linalg.norm(exact, axis=1, keepdims=True)
@@ -174,10 +184,10 @@ def test_nearest_selected_agrees_with_all_pairs(values, data):
 
 def test_nearest_selected_in_blocks_is_the_same(monkeypatch):
     values, _ = clip_values(100, clips=5)
-    whole = select.nearest_selected(values, values[:7])
-    monkeypatch.setattr(select, "BLOCK_BYTES", 2000)
+    whole = covering.nearest_selected(values, values[:7])
+    monkeypatch.setattr(covering, "BLOCK_BYTES", 2000)
 
-    blocked = select.nearest_selected(values, values[:7])
+    blocked = covering.nearest_selected(values, values[:7])
 
     np.testing.assert_allclose(blocked[0], whole[0], atol=1e-15)
     assert (blocked[1] == whole[1]).all()
@@ -185,7 +195,7 @@ def test_nearest_selected_in_blocks_is_the_same(monkeypatch):
 
 def test_nothing_selected_is_refused():
     with pytest.raises(UsageError, match="nothing is selected"):
-        select.nearest_selected(np.ones((2, 2)), np.empty((0, 2)))
+        covering.nearest_selected(np.ones((2, 2)), np.empty((0, 2)))
 
 
 def test_a_union_holds_each_image_once_and_in_order():
@@ -213,4 +223,4 @@ def test_methods_over_shards_are_let_through():
 
 @pytest.mark.parametrize(("similarity", "radians"), [(1.0, 0), (0, math.pi / 2), (-1.1, math.pi)])
 def test_angle(similarity, radians):
-    assert select.angle(similarity) == pytest.approx(radians)
+    assert covering.angle(similarity) == pytest.approx(radians)

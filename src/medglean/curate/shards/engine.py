@@ -25,8 +25,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from medglean.curate.order import Limits, Ranking
-from medglean.curate.shards import select
+from medglean.curate.shards import covering, select
 from medglean.curate.shards.cluster import Progress, connect
+from medglean.curate.shards.covering import Certificate
 from medglean.curate.shards.embedding import (
     EMBEDDINGS,
     IMAGES,
@@ -37,7 +38,6 @@ from medglean.curate.shards.embedding import (
 from medglean.curate.shards.parts import FORMAT
 from medglean.curate.shards.plan import ShardPlan, by_unit, candidate_counts
 from medglean.curate.shards.ranking import hash_of
-from medglean.curate.shards.select import Certificate
 from medglean.curate.shards.stages import Choice, Stages
 from medglean.data.manifest import Manifest
 from medglean.errors import Problem, RunFolderError, UsageError
@@ -148,7 +148,7 @@ def run_sharded(
     select.check_method(method)
     _check_counts(budget, start, method, preselected=len(preselected) > 0)
     plan = by_unit(manifest.groups("patient"), shards=shards, by=manifest.grouped_by)
-    counts = candidate_counts(plan.sizes, picks=max(budget - start, 0), oversample=oversample)
+    candidate_counts(plan.sizes, picks=budget, oversample=oversample)  # refuses what cannot be
     _prepare(Path(out), manifest, plan, check_encoder(encoder), resume=resume)
     with connect(address=address, cpus=cpus, gpus_per_worker=gpus_per_worker) as cluster:
         stages = Stages(cluster, Path(out), plan, progress or _silent)
@@ -161,10 +161,11 @@ def run_sharded(
             taken=np.unique(np.asarray(preselected, dtype=np.int64)),
             limits=limits or Limits(),
             stop_similarity=stop_similarity,
+            oversample=oversample,
         )
         choice.check(usable)
         choose = stages.farthest if method == "enrich" else stages.random
-        ranking, selected = choose(marks, usable, choice, counts)
+        ranking, selected = choose(marks, usable, choice)
         lowest, mean = stages.cover(marks, selected)
     bounded = method == "enrich" and not choice.limits.any and stop_similarity is None
     return ShardedRun(
@@ -174,9 +175,9 @@ def run_sharded(
         plan=plan,
         usable=usable,
         mean_similarity=mean,
-        certificate=select.certify(ranking, picks=budget - start, lowest_similarity=lowest)
+        certificate=covering.certify(ranking, picks=budget - start, lowest_similarity=lowest)
         if bounded
-        else Certificate(select.angle(lowest), 0.0, math.inf),
+        else Certificate(covering.angle(lowest), 0.0, math.inf),
     )
 
 

@@ -43,6 +43,10 @@ class ShardPlan:
         """Number of images in each shard."""
         return np.bincount(self.shard_of, minlength=self.shards)
 
+    def count(self, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " s"]:
+        """Return how many of some images are in each shard."""
+        return np.bincount(self.shard_of[positions], minlength=self.shards)
+
     def rows(self, shard: int) -> Int[np.ndarray, " m"]:
         """Return the positions of a shard's images, ascending."""
         ends = np.cumsum(self.sizes)
@@ -121,7 +125,7 @@ def candidate_counts(
     Parameters
     ----------
     sizes
-        Number of images in each shard.
+        Number of images in each shard that can be picked.
     picks
         How many images the merged selection takes beyond those that all shards start from.
     oversample
@@ -157,7 +161,7 @@ def candidate_counts(
             "together put forward fewer images than are to be taken."
         )
     # rounded first: 1.5 * 20 * 0.6 must not become 19 because of the last bit
-    share = np.ceil(np.round(oversample * picks * sizes / sizes.sum(), 9)).astype(np.int64)
+    share = np.ceil(np.round(oversample * picks * sizes / max(sizes.sum(), 1), 9)).astype(np.int64)
     counts: Int[np.ndarray, " s"] = np.minimum(most, share)
     return counts
 

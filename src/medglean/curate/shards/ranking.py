@@ -12,7 +12,7 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from medglean.curate.order import Limits
-from medglean.curate.shards import select
+from medglean.curate.shards import covering, select
 from medglean.curate.shards.embedding import EMBEDDINGS, read_embeddings
 from medglean.curate.shards.parts import Part, matrix, vectors
 from medglean.curate.shards.select import Pool
@@ -141,7 +141,7 @@ def cover_part(
     values, usable = read_embeddings(folder, shard)
     similarity = np.full(len(values), np.nan)
     nearest = np.full(len(values), -1, dtype=np.int64)
-    similarity[usable], rows = select.nearest_selected(values[usable], selected.values)
+    similarity[usable], rows = covering.nearest_selected(values[usable], selected.values)
     nearest[usable] = selected.positions[rows]
     columns = {
         "id": Part(folder, EMBEDDINGS, shard).read("id").column("id").combine_chunks(),

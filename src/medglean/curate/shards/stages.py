@@ -17,7 +17,7 @@ from medglean.curate.shards import select
 from medglean.curate.shards.cluster import Answer, Cluster, Progress
 from medglean.curate.shards.embedding import EMBEDDINGS, Encoder
 from medglean.curate.shards.parts import Part
-from medglean.curate.shards.plan import ShardPlan
+from medglean.curate.shards.plan import ShardPlan, candidate_counts
 from medglean.curate.shards.ranking import (
     Terms,
     cover_part,
@@ -43,6 +43,8 @@ class Choice:
         Positions of images taken beforehand, ascending.
     limits, stop_similarity
         As on one machine.
+    oversample
+        See `candidate_counts`.
     """
 
     budget: int
@@ -51,6 +53,7 @@ class Choice:
     taken: Int[np.ndarray, " t"]
     limits: Limits
     stop_similarity: float | None
+    oversample: float | None
 
     def check(self, usable: Bool[np.ndarray, " n"]) -> None:
         """Refuse a choice that the images do not allow.
@@ -163,12 +166,16 @@ class Stages:
         marks: Marks,
         usable: Bool[np.ndarray, " n"],
         choice: Choice,
-        counts: Int[np.ndarray, " s"],
     ) -> tuple[Ranking, Pool]:
         """Rank each shard and merge; return the order and all that is taken in the end."""
         begun = choice.begun(usable)
         taken = choice.taken
         known = self._gather(marks, np.concatenate([begun, taken]))
+        # images that are known or set aside are nobody's candidates
+        left = self.plan.count(np.setdiff1d(np.flatnonzero(usable), known.positions))
+        counts = candidate_counts(
+            left, picks=choice.budget - choice.start, oversample=choice.oversample
+        )
         terms = self.cluster.put(Terms(known, choice.limits, choice.stop_similarity))
         jobs = [
             (self.folder, mark["shard"], self.plan.rows(mark["shard"]), terms,
@@ -194,10 +201,8 @@ class Stages:
         marks: Marks,
         usable: Bool[np.ndarray, " n"],
         choice: Choice,
-        counts: Int[np.ndarray, " s"],
     ) -> tuple[Ranking, Pool]:
         """Draw uniformly from all images at once: shards make no difference to it."""
-        del counts  # no shard puts anything forward
         taken = choice.taken
         order = choice.drawn(usable)
         pool = self._gather(marks, np.concatenate([order, taken]))
