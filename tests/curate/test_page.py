@@ -171,8 +171,8 @@ def test_a_label_may_cost_more(curation, no_charts):
     ]
     assert rows_of(report, "Labelling time")["one mask per image (10 min)"] == [
         "10 h",
-        "2 h",
-        "500 min",
+        "2.0 h",
+        "8.3 h",
     ]
 
 

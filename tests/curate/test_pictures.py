@@ -104,12 +104,14 @@ def test_doubtful_labels_name_both_sides_and_the_one_to_doubt(drawn):
     )
     labels = ["a", "b", "b", "a", "", "a", "b", "c", "c", None]
 
-    pictures.doubtful_labels(picture, IDS, label_conflicts(pairs, labels), count=4)
+    pictures.doubtful_labels(
+        picture, IDS, label_conflicts(pairs, labels, min_similarity=0.9), count=3
+    )
 
     assert drawn[0].above == (
         "left: a (image-0)",
         "right: b (image-1)",
-        "2 of 3 say b: doubt the left one",
+        "2 of 3 say b: check the left one",
     )
     assert drawn[0].below == "similarity 0.990, SSIM 0.90"
     assert drawn[1].above[1:] == (
@@ -119,3 +121,13 @@ def test_doubtful_labels_name_both_sides_and_the_one_to_doubt(drawn):
     assert drawn[2].above[2] == "2 of 4 say c"
     assert drawn[2].image[0, 0, 0] == 0.5
     assert drawn[2].image[0, 0, -1] == 0.6
+
+
+def test_pairs_of_images_not_shown_before_come_first(drawn):
+    pairs = Pairs(np.array([0, 0, 4]), np.array([1, 2, 5]), np.array([0.99, 0.985, 0.98]), 3, 0.9)
+
+    pictures.doubtful_labels(
+        picture, IDS, label_conflicts(pairs, ["a", "b", "b", "", "a", "b"]), count=3
+    )
+
+    assert [tile.id for tile in drawn] == ["image-0", "image-4", "image-0"]

@@ -185,7 +185,7 @@ def test_duplicates_tell_what_is_wrong_about_them(manifest):
         labelled,
         pairs,
         leaks=leakage(pairs, labelled.frame["split"].tolist()),
-        conflicts=label_conflicts(pairs, labelled.frame["label"].tolist()),
+        conflicts=label_conflicts(pairs, labelled.frame["label"].tolist(), min_similarity=0.9),
         chosen=np.array([0, 1, 4]),
     )
 

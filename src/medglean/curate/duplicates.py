@@ -22,6 +22,11 @@ from medglean.curate.ssim import ssim_pairs
 from medglean.errors import UsageError
 
 MIN_SIMILARITY = 0.95
+SAME_PICTURE = 0.98
+"""From here on two images so often are one picture that different labels are worth a look. In a
+set of breast ultrasound whose copies are known (`tests/curate/test_duplicates.py`) the six
+contradicting pairs of copies lie above it, the next pair, of two different breasts, at 0.90; in
+lung ultrasound clips dark images of different patients reach 0.96."""
 MOST_PAIRS = 100_000
 _ROWS, _COLUMNS = 1_024, 2_048  # of a block: 16 MiB in float64
 _DECIMALS = 12  # beyond these a product of matrices depends on where in a block a pair stands
@@ -317,7 +322,7 @@ class LabelConflicts:
 
 
 def label_conflicts(
-    pairs: Pairs, labels: Sequence[object], *, min_similarity: float | None = None
+    pairs: Pairs, labels: Sequence[object], *, min_similarity: float = SAME_PICTURE
 ) -> LabelConflicts:
     """Find near-duplicates that are labelled differently.
 
@@ -338,8 +343,7 @@ def label_conflicts(
     present = ~pd.isna(np.array(list(labels), dtype=object))
     one, other = name[pairs.first], name[pairs.second]
     differ = present[pairs.first] & present[pairs.second] & (one != other)
-    if min_similarity is not None:
-        differ &= pairs.similarity >= min_similarity
+    differ &= pairs.similarity >= min_similarity
     chosen = pairs.select(np.flatnonzero(differ))
     near = _neighbours(pairs, set(chosen.first.tolist()) | set(chosen.second.tolist()))
     majority, votes, suspect = [], [], []

@@ -188,7 +188,7 @@ def _warnings(curation: Curation, problems: Sequence[Problem]) -> list[str]:
         parts = ", ".join(f"{count:,} of {part}" for part, count in curation.leaks.images().items())
         found.append(
             f"Near-duplicates stand in different parts of the split ({parts}): what is measured "
-            "there will look better than it is. Split again by patient, or drop one of each pair."
+            "there may look better than it is. Split again by patient, or drop one of each pair."
         )
     if curation.conflicts is not None and len(curation.conflicts.pairs):
         found.append(

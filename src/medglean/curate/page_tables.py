@@ -14,6 +14,7 @@ from medglean.runs.report import Table
 from medglean.runs.tables import format_value
 
 LISTED_CONFLICTS = 10
+_SIZES = {"h": 3600, "min": 60, "s": 1}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def in_units(seconds: float) -> tuple[float, str]:
     >>> in_units(182), in_units(5 * 60), in_units(1638), in_units(8190 * 60)
     ((182, 's'), (5, 'min'), (27, 'min'), (136, 'h'))
     """
-    for name, size in (("h", 3600), ("min", 60)):
+    for name in ("h", "min"):
+        size = _SIZES[name]
         if seconds >= 10 * size or (seconds >= size and seconds % size == 0):
             return round(seconds / size), name
     return (int(seconds) if seconds >= 10 or seconds == int(seconds) else seconds), "s"
@@ -146,18 +148,17 @@ def redundancy_table(curation: Curation) -> Table:
 
 def time_table(cost: Cost, *, chosen: int, total: int) -> Table:
     """Tell what labelling costs with and without the selection."""
+    rows: list[list[object]] = []
+    for kind, seconds in cost.kinds().items():
+        _, unit = in_units(total * seconds)
+        numbers = [count * seconds / _SIZES[unit] for count in (total, chosen, total - chosen)]
+        rows.append(
+            [kind, *(f"{x:,.0f} {unit}" if x >= 10 else f"{x:.1f} {unit}" for x in numbers)]
+        )
     return Table(
         "Labelling time",
         ["Kind of label", "All images", "The selection", "Saved"],
-        [
-            [
-                kind,
-                duration(total * seconds),
-                duration(chosen * seconds),
-                duration((total - chosen) * seconds),
-            ]
-            for kind, seconds in cost.kinds().items()
-        ],
+        rows,
         note="Assumed times for each label, to be replaced by your own; reading the images anew, "
         "pauses and second readers are not in it.",
     )

@@ -16,7 +16,7 @@ Picture = Callable[[int], np.ndarray]
 """From a position to the image there: (h, w), (1, h, w) or (3, h, w), values in [0, 1]."""
 PICKS, PAIRS = 12, 8
 _PAIR_IN = 3.2
-_SIDE = 26  # characters of one side of a pair
+_SIDE = 22  # characters of one side of a pair
 
 
 def first_picks(
@@ -151,10 +151,13 @@ def junk(
 def doubtful_labels(
     picture: Picture, ids: Sequence[str], conflicts: LabelConflicts, *, count: int = PAIRS
 ) -> bytes:
-    """Show near-duplicates with different labels, the most similar first."""
+    """Show near-duplicates with different labels, the most similar first.
+
+    Pairs of images that are in none shown before come first: two clips give many pairs.
+    """
     pairs = conflicts.pairs
     tiles = []
-    for place in range(min(count, len(pairs))):
+    for place in _fresh_first(pairs)[:count]:
         i, j = int(pairs.first[place]), int(pairs.second[place])
         one, other = conflicts.labels[place]
         tiles.append(
@@ -173,8 +176,18 @@ def doubtful_labels(
     return tile_grid(tiles, columns=2, width_in=_PAIR_IN)
 
 
+def _fresh_first(pairs: Pairs) -> list[int]:
+    seen: set[int] = set()
+    fresh: list[int] = []
+    rest: list[int] = []
+    for place, both in enumerate(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)):
+        (rest if seen & set(both) else fresh).append(place)
+        seen |= set(both)
+    return fresh + rest
+
+
 def _labelled(name: str) -> str:
-    return plain(name, limit=18) if name else "no class"
+    return plain(name, limit=16) if name else "no class"
 
 
 def _vote(conflicts: LabelConflicts, place: int) -> str:
@@ -187,7 +200,7 @@ def _vote(conflicts: LabelConflicts, place: int) -> str:
     suspect = int(conflicts.suspect[place])
     if suspect < 0:
         return told
-    return f"{told}: doubt the {'left' if suspect == conflicts.pairs.first[place] else 'right'} one"
+    return f"{told}: check the {'left' if suspect == conflicts.pairs.first[place] else 'right'} one"
 
 
 def _alike(pairs: Pairs, place: int) -> str:
