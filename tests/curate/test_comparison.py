@@ -83,6 +83,23 @@ def test_compare_with_several_random_draws():
     assert np.isnan(compare(values, one_each, draws=1).random_sd.coverage_mean)
 
 
+def test_many_images_are_sampled_and_it_is_told(monkeypatch):
+    monkeypatch.setattr(comparison, "LOOKED_AT", 400)
+    monkeypatch.setattr(comparison, "ASKED", 60)
+    values = np.random.default_rng(0).normal(size=(1000, 4))
+    chosen = np.arange(100)
+
+    told = compare(values, chosen, draws=2)
+    whole = summarise(values, chosen)
+
+    assert told.looked_at == 400
+    assert told.selection.coverage_mean == pytest.approx(whole.coverage_mean, abs=0.02)
+    assert told.selection.coverage_worst >= whole.coverage_worst
+    assert told.selection.nearest_mean == pytest.approx(whole.nearest_mean, abs=0.03)
+    assert compare(values, chosen, draws=1).selection == told.selection
+    assert compare(values[:300], chosen, draws=1).looked_at == 300
+
+
 def test_coverage_curve_is_the_coverage_of_each_first_part():
     values = np.random.default_rng(0).normal(size=(50, 4))
     order = np.random.default_rng(1).permutation(50)

@@ -234,8 +234,11 @@ def test_ids_can_be_preselected():
     [
         ({"method": "magic"}, "there is no method 'magic'; the methods are rounds, enrich"),
         ({"budget": 0}, "budget must be at least 1, got 0"),
-        ({"budget": 121}, "the budget is 121, and 120 of 120 images can be chosen"),
-        ({"budget": 119, "preselected": [1, 2]}, "the budget is 119, and 118 of 120 images can"),
+        ({"budget": 121}, "the budget is 121, and there are 120 images beside"),
+        (
+            {"budget": 119, "preselected": [1, 2]},
+            "the budget is 119, and there are 118 images beside",
+        ),
         ({"budget": 5, "start": 10}, "the budget is 5 images, and 10 are drawn at random"),
         ({"start": 0}, "enrich needs a start of at least 1 image, or preselected images"),
         ({"order_length": 9}, "order_length must be at least the budget of 10, got 9"),
@@ -275,6 +278,24 @@ def test_bad_embeddings_are_refused():
         select(np.zeros((3, 2)), budget=1)
 
 
-def test_a_budget_that_the_gate_leaves_too_little_for_is_refused():
-    with pytest.raises(UsageError, match="or switch the outlier gate off"):
-        select(frames(junk=4), method="random", budget=122, outlier_gate=OutlierGate())
+@pytest.mark.parametrize("method", METHODS)
+def test_a_budget_that_the_gate_leaves_too_little_for_is_told(method):
+    values = frames(junk=4)
+    known = {name: np.r_[labels, labels[:4]] for name, labels in KNOWN.items()}
+
+    found = select(values, method=method, budget=124, outlier_gate=OutlierGate(), draws=0, **known)
+
+    assert len(found.chosen) == 124 - len(found.outliers) < 124
+    assert f"{len(found.chosen)} images were chosen for a budget of 124: the others were" in str(
+        found.warnings[-1]
+    )
+
+
+def test_a_gate_that_leaves_nothing_is_refused():
+    with pytest.raises(UsageError, match="none of 3 images can be chosen: all are set aside or"):
+        select(
+            np.eye(3),
+            budget=1,
+            outlier_gate=OutlierGate(least_contrast=1.0),
+            thumbnails=np.zeros((3, 4, 4)),
+        )

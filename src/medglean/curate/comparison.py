@@ -1,7 +1,8 @@
 """What a selection covers and repeats, beside random ones and a fixed interval of the same size.
 
 Similarities here are float32 products in blocks: right to about 1e-6, and nothing is decided by
-them. Memory: a block of 1,024 images against the selection's blocks of 4,096.
+them. Memory: a block of 1,024 images against the selection's blocks of 4,096. A comparison of many
+images looks at random ones of them, the same for all that is compared, and says how many.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from jaxtyping import Float, Float32, Int
 from medglean.curate.methods.simple import interval_positions, random_positions
 from medglean.curate.similarity import unit_rows
 from medglean.errors import UsageError
-from medglean.randomness import key_of
+from medglean.randomness import key_of, numpy_generator
 
 ROWS, COLUMNS = 1024, 4096
+LOOKED_AT, ASKED = 8192, 2048  # images whose coverage, selected ones whose nearest is computed
 LOW_PERCENTILE = 5.0
 REDUNDANT = 0.9
 
@@ -62,6 +64,8 @@ class Comparison:
         Mean and standard deviation over ``draws`` random selections; the SD is NaN for one draw.
     draws
         How many were drawn.
+    looked_at
+        Of how many random images coverage was computed; all images where they are no more.
     """
 
     selection: Summary
@@ -69,6 +73,7 @@ class Comparison:
     random_sd: Summary
     interval: Summary
     draws: int
+    looked_at: int
 
 
 @dataclass(frozen=True)
@@ -137,9 +142,11 @@ def compare(
     before = np.asarray(taken, dtype=np.int64)
     membership = membership or Membership()
     n, count = len(values), len(chosen)
+    look_at = _some(np.arange(n), LOOKED_AT, seed)
 
     def told(positions: np.ndarray) -> Summary:
-        return _summary(unit, np.concatenate([before, positions]), membership)
+        selected = np.concatenate([before, positions])
+        return _summary(unit, selected, membership, look_at, _some(selected, ASKED, seed))
 
     random = [
         told(random_positions(n, count=count, seed=key_of(seed, "comparison", r), taken=before))
@@ -153,6 +160,7 @@ def compare(
         random_sd=Summary(*spread.tolist()),
         interval=told(interval_positions(n, count=count, taken=before)),
         draws=draws,
+        looked_at=len(look_at),
     )
 
 
@@ -162,9 +170,9 @@ def summarise(
     *,
     membership: Membership | None = None,
 ) -> Summary:
-    """Return what one selection covers and repeats."""
+    """Return what one selection covers and repeats, looking at all images."""
     unit = unit_rows(values).astype(np.float32, copy=False)
-    return _summary(unit, chosen, membership or Membership())
+    return _summary(unit, chosen, membership or Membership(), np.arange(len(unit)), chosen)
 
 
 def coverage_curve(
@@ -198,28 +206,46 @@ def coverage_curve(
     places = places[places <= len(order)]
     unit = unit_rows(values).astype(np.float32, copy=False)
     nearest = np.full(len(unit), -1.0, dtype=np.float32)
-    _raise_to(unit, np.asarray(taken, dtype=np.int64), nearest)
+    everything = np.arange(len(unit))
+    _raise_to(unit, everything, np.asarray(taken, dtype=np.int64), nearest)
     rows, done = [], 0
     for place in places:
-        _raise_to(unit, np.asarray(order[done:place]), nearest)
+        _raise_to(unit, everything, np.asarray(order[done:place]), nearest)
         done = int(place)
         rows.append(_coverage(nearest))
     columns = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     return CoverageCurve(places, *columns)
 
 
-def _summary(unit: Float32[np.ndarray, "n d"], chosen: np.ndarray, of: Membership) -> Summary:
-    """Return the summary of selected positions."""
-    nearest = np.full(len(unit), -np.inf, dtype=np.float32)
-    _raise_to(unit, chosen, nearest, skip_self=True)
-    others = nearest[chosen].astype(np.float64)
+def _some(positions: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Return all positions, or so many random ones where there are more."""
+    if len(positions) <= most:
+        return positions
+    return numpy_generator(seed, "curate", "looked at").choice(positions, most, replace=False)
+
+
+def _summary(
+    unit: Float32[np.ndarray, "n d"],
+    chosen: np.ndarray,
+    of: Membership,
+    look_at: np.ndarray,
+    ask: np.ndarray,
+) -> Summary:
+    """Return the summary of selected positions.
+
+    Coverage is that of the images to look at; redundancy that of the selected ones to ask.
+    """
+    nearest = np.full(len(look_at), -np.inf, dtype=np.float32)
+    _raise_to(unit, look_at, chosen, nearest)
+    nearest[np.isin(look_at, chosen)] = 1.0
+    others = np.full(len(ask), -np.inf, dtype=np.float32)
+    _raise_to(unit, ask, chosen, others, skip_self=True)
     alone = len(chosen) < 2
-    nearest[chosen] = 1.0
     known = (of.groups, of.patients, of.strata)
     reached = [np.nan if codes is None else len(np.unique(codes[chosen])) for codes in known]
     return Summary(
         *_coverage(nearest),
-        np.nan if alone else float(others.mean()),
+        np.nan if alone else float(others.astype(np.float64).mean()),
         np.nan if alone else float((others > REDUNDANT).mean()),
         *map(float, reached),
     )
@@ -233,19 +259,24 @@ def _coverage(nearest: Float32[np.ndarray, " n"]) -> tuple[float, float, float]:
 
 def _raise_to(
     unit: Float32[np.ndarray, "n d"],
+    rows: np.ndarray,
     chosen: np.ndarray,
-    nearest: Float32[np.ndarray, " n"],
+    nearest: np.ndarray,
     *,
     skip_self: bool = False,
 ) -> None:
-    """Raise each image's largest similarity to what it is to ``chosen``, in place."""
+    """Raise the largest similarity of each of ``rows`` to what it is to ``chosen``, in place."""
+    place = np.full(len(unit), -1)
     for left in range(0, len(chosen), COLUMNS):
         part = chosen[left : left + COLUMNS]
         columns = unit[part].T
-        for low in range(0, len(unit), ROWS):
-            product = unit[low : low + ROWS] @ columns
+        place[:] = -1
+        place[part] = np.arange(len(part))
+        for low in range(0, len(rows), ROWS):
+            block = rows[low : low + ROWS]
+            product = unit[block] @ columns
             if skip_self:
-                inside = np.flatnonzero((part >= low) & (part < low + ROWS))
-                product[part[inside] - low, inside] = -np.inf
-            np.maximum(nearest[low : low + ROWS], product.max(axis=1),
-                       out=nearest[low : low + ROWS])  # fmt: skip
+                itself = np.flatnonzero(place[block] >= 0)
+                product[itself, place[block[itself]]] = -np.inf
+            best = product.max(axis=1)
+            np.maximum(nearest[low : low + ROWS], best, out=nearest[low : low + ROWS])

@@ -143,7 +143,7 @@ def select(
     EmbeddingError
         If the embedding holds NaN or infinity, or does not have a row per image.
     UsageError
-        If an argument is wrong, or the budget is below the start or above what may be chosen.
+        If an argument is wrong, or the budget is below the start or above the images not taken.
 
     Examples
     --------
@@ -165,7 +165,9 @@ def select(
     outliers, eligible = _gated(
         checked.values, checked.usable, taken, outlier_gate, thumbnails, warnings
     )
-    _check_budget(budget, len(eligible) - len(taken), n, order_length)
+    choosable = len(eligible) - len(taken)
+    _check_budget(budget, choosable, n - len(taken), order_length)
+    reachable = min(budget, choosable)
     rows = checked.values[eligible]
     within = {name: None if one is None else one.of(eligible) for name, one in codes.items()}
     before = np.searchsorted(eligible, taken)
@@ -182,14 +184,13 @@ def select(
             allowed,
         )
     first = _start_positions(
-        method, start, budget, len(eligible), before, limits=limits, seed=seed,
+        method, start, reachable, len(eligible), before, limits=limits, seed=seed,
         stop_similarity=stop_similarity,
     )  # fmt: skip
-    choosable = len(eligible) - len(before)
     length = choosable if order_length is None else min(order_length, choosable)
     wish = Wish(
-        count=budget,
-        length=budget if quotas else length,
+        count=reachable,
+        length=reachable if quotas else length,
         seed=seed,
         limits=limits,
         taken=before,
@@ -201,7 +202,7 @@ def select(
     )
     ranking = rank(rows, wish)
     if len(ranking) < budget:
-        warnings.append(_short(ranking, budget))
+        warnings.append(_short(ranking, budget, choosable))
     comparison = None
     if draws:
         comparison = compare(
@@ -263,15 +264,19 @@ def _gated(
     return listed, np.setdiff1d(rows, listed.position, assume_unique=True)
 
 
-def _check_budget(budget: int, choosable: int, n: int, order_length: int | None) -> None:
-    """Refuse a budget that is not between 1 and what may be chosen."""
+def _check_budget(budget: int, choosable: int, most: int, order_length: int | None) -> None:
+    """Refuse a budget that is not between 1 and the images not taken, or nothing to choose."""
     if budget < 1:
         raise UsageError(f"budget must be at least 1, got {budget}.")
-    if budget > choosable:
+    if budget > most:
         raise UsageError(
-            f"the budget is {budget:,}, and {choosable:,} of {n:,} images can be chosen: "
-            "the others are preselected, all zeros, or outliers. Lower the budget, or switch "
-            "the outlier gate off."
+            f"the budget is {budget:,}, and there are {most:,} images beside those preselected. "
+            "Lower the budget."
+        )
+    if choosable < 1:
+        raise UsageError(
+            f"none of {most:,} images can be chosen: all are set aside or outliers. Raise the "
+            "gate's deviations, or switch it off."
         )
     if order_length is not None and order_length < budget:
         raise UsageError(
@@ -347,9 +352,11 @@ def _start_positions(
     return uniform_start(n, count=count, seed=seed, limits=limits, taken=taken)
 
 
-def _short(ranking: Ranking, budget: int) -> Problem:
+def _short(ranking: Ranking, budget: int, choosable: int) -> Problem:
     """Return the warning that fewer images were chosen than asked for."""
     why = ranking.stopped or "the limits leave no more"
+    if len(ranking) == choosable:
+        why = "the others were set aside or are outliers"
     return Problem(
         PLACE,
         f"{len(ranking):,} images were chosen for a budget of {budget:,}: {why.rstrip('.')}.",
