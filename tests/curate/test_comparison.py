@@ -3,8 +3,10 @@ import pytest
 
 from medglean.curate import comparison
 from medglean.curate.comparison import Membership, compare, coverage_curve, summarise
+from medglean.curate.methods.simple import random_positions
 from medglean.curate.similarity import similarity_matrix
 from medglean.errors import UsageError
+from medglean.randomness import key_of
 
 # four directions: 0 and 1 are 10 degrees apart, 2 is at 90, 3 at 180
 ANGLES = np.deg2rad([0.0, 10.0, 90.0, 180.0])
@@ -81,6 +83,20 @@ def test_compare_with_several_random_draws():
         told.random_mean.coverage_mean
     )
     assert np.isnan(compare(values, one_each, draws=1).random_sd.coverage_mean)
+
+
+def test_the_spread_is_that_of_a_sample_of_draws():
+    values = np.random.default_rng(0).normal(size=(30, 4))
+
+    told = compare(values, np.arange(4), draws=2, seed=9)
+
+    one, other = (
+        summarise(values, random_positions(30, count=4, seed=key_of(9, "comparison", draw)))
+        for draw in range(2)
+    )
+    gap = one.coverage_mean - other.coverage_mean
+    assert told.random_mean.coverage_mean == pytest.approx(one.coverage_mean - gap / 2)
+    assert told.random_sd.coverage_mean == pytest.approx(abs(gap) / np.sqrt(2))
 
 
 def test_many_images_are_sampled_and_it_is_told(monkeypatch):
