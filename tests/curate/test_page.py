@@ -214,8 +214,10 @@ def test_suspected_label_errors_name_the_image_to_check(report):
     (found,) = [one for one in report.tables if one.title.startswith("Suspected label")]
 
     assert len(found.rows) == 5
-    assert {row[5] for row in found.rows} == {"well (5 of 6)"}
-    assert {row[6] for row in found.rows} == {"i04"}
+    assert {row[3] for row in found.rows} == {"well (5 of 6)"}
+    wrong = "i04 (sick)"
+    assert {row[0] if row[4] == "first" else row[1] for row in found.rows} == {wrong}
+    assert {row[4] for row in found.rows} == {"first", "second"}
 
 
 def test_warnings_tell_everything_that_must_be_known(report):

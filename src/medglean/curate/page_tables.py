@@ -204,25 +204,21 @@ def conflict_tables(curation: Curation) -> list[Table]:
     rows: list[list[object]] = []
     for place in range(min(LISTED_CONFLICTS, len(found.pairs))):
         i, j = int(found.pairs.first[place]), int(found.pairs.second[place])
-        votes, of = found.votes[place]
+        (one, other), (votes, of) = found.labels[place], found.votes[place]
         majority = found.majority[place]
-        suspect = int(found.suspect[place])
         rows.append(
             [
-                ids[i],
-                found.labels[place][0],
-                ids[j],
-                found.labels[place][1],
+                f"{ids[i]} ({one or 'no class'})",
+                f"{ids[j]} ({other or 'no class'})",
                 float(found.pairs.similarity[place]),
-                f"{majority} ({votes} of {of})" if majority else "none",
-                ids[suspect] if suspect >= 0 else "either",
+                f"{majority} ({votes} of {of})" if majority else "no majority",
+                {i: "first", j: "second"}.get(int(found.suspect[place]), "either"),
             ]
         )
     return [
         Table(
             "Suspected label errors: near-duplicates with different labels",
-            ["Image", "Label", "Other image", "Label", "Similarity", "Most near-duplicates say",
-             "To check first"],
+            ["First image", "Second image", "Similarity", "Near-duplicates say", "Check"],
             rows,
             note=f"{len(rows)} of {len(found.pairs):,}; duplicates.csv lists all. Two images that "
             "look the same to the embedding may differ in what was seen.",
