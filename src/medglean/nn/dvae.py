@@ -118,8 +118,8 @@ def build_dvae(
 ) -> DVae:
     """Build the network, initialised from ``seed``; no global random state is changed.
 
-    Weights are drawn after He et al. 2015 for layers before a ReLU, biases are 0: the paper names
-    no initialisation, and torch's own needed half as many steps again, or more, to get as far.
+    Weights are drawn after He et al. 2015 for layers before a ReLU, biases are 0. The paper names
+    no initialisation; torch's own is slower over the first thousand steps and ends alike.
 
     Examples
     --------
