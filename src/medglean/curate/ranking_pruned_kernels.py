@@ -80,7 +80,11 @@ def share_not_skipped(
     largest: np.ndarray,
     slack: float,
 ) -> float:
-    """Share of (row, source) pairs that the triangle inequality would not skip now."""
+    """Share of (row, source) pairs that the triangle inequality would not skip.
+
+    Not now, where a group without any image taken rules nothing out, but once there is about one
+    image taken for each centre.
+    """
     kept = 0
     for i in rows:
         label, best = 0, -np.inf
@@ -89,7 +93,7 @@ def share_not_skipped(
             if cosine > best:
                 label, best = c, cosine
         phi = upper_angle(best * inverse_norm[i], slack)
-        alpha = upper_angle(largest[i], 2 * slack)
+        alpha = min(phi, upper_angle(min(largest[i], 1.0), 2 * slack))
         for j in sources:
             cosine = dot(values, j, centres, label) * inverse_norm[j]
             theta = lower_angle(cosine, slack)
