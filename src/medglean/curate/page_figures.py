@@ -53,7 +53,7 @@ def charts(curation: Curation, *, map_names: str | None, seed: int) -> list[Figu
     ]
     usable = np.flatnonzero(~np.isnan(curation.similarity))
     laid_out = lay_out(curation.values[usable], seed=seed)
-    aside = np.array([place for place in curation.set_aside if place in set(usable.tolist())], int)
+    aside = np.intersect1d(np.array(list(curation.set_aside), dtype=np.int64), usable)
     column = map_names or curation.label
     names = None
     if column is not None and column in curation.manifest.frame:
