@@ -157,8 +157,9 @@ def test_headline_numbers(report):
     told = [metric.text() for metric in report.metrics]
 
     assert told[0] == "Images to label 12"
+    assert len({metric.name for metric in report.metrics}) == len(told)  # a file is keyed by them
     assert "19.4 % of 62 images" in report.metrics[0].note
-    assert told[-2:] == ["Time saved 50 s", "Time saved 250 min"]
+    assert told[-2:] == ["Time saved, classes 50 s", "Time saved, masks 250 min"]
     assert "one class per image (1 s)" in report.metrics[-2].note
 
 
@@ -166,8 +167,8 @@ def test_a_label_may_cost_more(curation, no_charts):
     report = curation_report(curation, name="x", cost=Cost(30.0, 10.0))
 
     assert [metric.text() for metric in report.metrics[-2:]] == [
-        "Time saved 25 min",
-        "Time saved 500 min",
+        "Time saved, classes 25 min",
+        "Time saved, masks 500 min",
     ]
     assert rows_of(report, "Labelling time")["one mask per image (10 min)"] == [
         "10 h",

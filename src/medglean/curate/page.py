@@ -126,9 +126,9 @@ def _metrics(curation: Curation, cost: Cost) -> list[Metric]:
                 f"{share_text(random.redundant_share)}",
             ),
         ]
-    for kind, seconds in cost.kinds().items():
+    for name, (kind, seconds) in zip(("classes", "masks"), cost.kinds().items(), strict=True):
         value, unit = in_units((total - chosen) * seconds)
-        found.append(Metric("Time saved", value, unit, note=f"{kind}, {share} labelled"))
+        found.append(Metric(f"Time saved, {name}", value, unit, note=f"{kind}, {share} labelled"))
     return found
 
 
