@@ -5,6 +5,9 @@ float64. Its dot product adds in one fixed order (`medglean.curate.lanes_kernels
 multiply-add and without any freedom for the compiler: the same two rows give the same bits in
 every loop, block, order of arguments and machine with IEEE arithmetic. So algorithms that compare
 canonical similarities agree on every tie.
+
+Compiled loops are kept beside the modules, and numba renews them only when their own file changes:
+after a change to `dot` or to the lanes, remove ``__pycache__``, or other modules keep the old one.
 """
 
 from __future__ import annotations
