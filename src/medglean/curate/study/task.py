@@ -19,14 +19,14 @@ from medglean.curate.study.cells import Cell, run_cells, table
 from medglean.curate.study.material import Material, open_material, usable_rows
 from medglean.curate.study.orders import embed_pool, subsets
 from medglean.curate.study.plan import Replicate, is_fixed, replicates
-from medglean.curate.study.redundant import histogram_figure
+from medglean.curate.study.redundant import redundancy_of_pool
 from medglean.curate.study.settings import FULL, EnrichStudyPreset
 from medglean.data.cache import Progress
 from medglean.data.manifest import Manifest
 from medglean.errors import Problem
 from medglean.files import sha256_of_json
 from medglean.runs.environment import describe_environment
-from medglean.runs.report import Figure, Report
+from medglean.runs.report import Figure, Report, Table
 from medglean.runs.rundir import RunFolder
 from medglean.runs.stored import stored_report
 
@@ -113,11 +113,11 @@ def enrich(
             repeated = replicates(rows, preset)
         study = _Study(run, rows, material, preset, repeated, [*problems, *unread])
         _write_replicates(study)
-        figure = study.select(
+        redundant = study.select(
             cache=_cache(manifest) if cache is None else cache, workers=workers, progress=progress
         )
         records = study.learn(progress)
-        report = _report(study, table(records, primary=preset.primary), figure, command)
+        report = _report(study, table(records, primary=preset.primary), redundant, command)
         report.write(run.path)
         shutil.rmtree(run.path / "work", ignore_errors=True)
         run.finish()
@@ -161,9 +161,10 @@ class _Study:
 
     def select(
         self, *, cache: Path | None, workers: int, progress: Progress | None
-    ) -> Figure | None:
-        """Let every method select for every replicate; return the figure of the first pool."""
-        values = figure = None
+    ) -> list[Figure | Table]:
+        """Let every method select for every replicate; tell how redundant the first pool is."""
+        values: np.ndarray | None = None
+        redundant: list[Figure | Table] = []
         for one in self.repeated:
             name = f"selections/{one.number:03}.parquet"
             kept = self.run.path / name
@@ -185,14 +186,15 @@ class _Study:
                 if is_first:
                     self.problems += told
             if is_first:
-                figure = histogram_figure(values, self.groups[one.pool], self._group_name())
+                named = self._group_name()
+                redundant += redundancy_of_pool(values, self.groups[one.pool], named)
             chosen, told_of = subsets(self.rows, one, values, self.preset)
             if is_first:
                 self.problems += _once(told_of)
             self.selections.append(chosen)
             if not kept.is_file():
                 self._write_selection(name, chosen)
-        return figure
+        return redundant
 
     def _write_selection(self, name: str, chosen: pd.DataFrame) -> None:
         ids = np.array(self.rows.ids, dtype=object)
@@ -278,7 +280,10 @@ def _write_replicates(study: _Study) -> None:
 
 
 def _report(
-    study: _Study, cells: pd.DataFrame, histogram: Figure | None, command: Sequence[str]
+    study: _Study,
+    cells: pd.DataFrame,
+    redundant: Sequence[Figure | Table],
+    command: Sequence[str],
 ) -> Report:
     preset, run = study.preset, study.run
     share = float(np.mean([one.test_share for one in study.repeated]))
@@ -307,10 +312,11 @@ def _report(
             *(page.gain_table(findings, other) for other in (*preset.baselines, FULL)),
             page.enough_table(findings, preset),
             page.subset_table(findings, group=group),
+            *(one for one in redundant if isinstance(one, Table)),
         ],
         figures=[
             *page.figures(findings, preset, group=group),
-            *([histogram] if histogram is not None else []),
+            *(one for one in redundant if isinstance(one, Figure)),
         ],
         problems=study.problems,
         warnings=_warnings(findings, preset),
