@@ -15,7 +15,7 @@ from medglean.curate.similarity_kernels import canonical_slack, gather_unit
 from medglean.randomness import numpy_generator
 
 SAMPLE_PER_CLUSTER, LLOYD_ROUNDS = 12, 2
-MOST_CLUSTERS = 1024
+FEWEST_CLUSTERS, MOST_CLUSTERS = 256, 1024
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,11 @@ class Clusters:
 def cluster_count(n: int, picks: int) -> int:
     """Return how many clusters to make: about the root of n, so that a cluster has as many rows.
 
-    Assigning the rows costs n times this many products, which must stay small beside n times the
-    number of picks.
+    Not fewer than a few hundred, so that as many clips have a cluster each: two clips in one
+    cluster make it so wide that it rules nothing out. But assigning the rows costs n times this
+    many products, which must stay small beside n times the number of picks.
     """
-    return max(1, min(round(math.sqrt(n)), picks // 12, MOST_CLUSTERS))
+    return max(1, min(max(round(math.sqrt(n)), FEWEST_CLUSTERS), picks // 8, MOST_CLUSTERS))
 
 
 def find_centres(state: State, count: int) -> Float[np.ndarray, "c d"]:
