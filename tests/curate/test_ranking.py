@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medglean.curate.order import Limits
+from medglean.curate.order import METHOD, START, Limits
 from medglean.curate.ranking import rank_and_count, rank_farthest, rank_matrix, uniform_start
 from medglean.curate.similarity import similarity_matrix
 from medglean.errors import EmbeddingError, UsageError
@@ -31,7 +31,7 @@ def test_the_authors_order():
     assert [names[i] for i in ranking.nearest[1:]] == ["A", "B", "A", "F", "F", "A", "D"]
     assert ranking.similarity[1:].tolist() == [0.16, 0.06, 0.14, 0.21, 0.44, 0.5, 0.71]
     assert np.isnan(ranking.similarity[0])
-    assert ranking.reason == ("random start",) * 2 + ("method",) * 6
+    assert ranking.reason == (START,) * 2 + (METHOD,) * 6
 
 
 @pytest.mark.parametrize("algorithm", ALL)
@@ -75,7 +75,7 @@ def test_what_is_taken_counts_and_is_not_in_the_order(algorithm):
 
     assert ranking.order.tolist() == [0, 3, 1, 2]
     assert ranking.nearest.tolist() == [4, 0, 0, 4]
-    assert ranking.reason == ("method",) * 4
+    assert ranking.reason == (METHOD,) * 4
 
 
 @pytest.mark.parametrize("algorithm", ALL)
