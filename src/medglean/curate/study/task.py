@@ -24,7 +24,6 @@ from medglean.curate.study.settings import FULL, EnrichStudyPreset
 from medglean.data.cache import Progress
 from medglean.data.manifest import Manifest
 from medglean.errors import Problem
-from medglean.files import sha256_of_json
 from medglean.runs.environment import describe_environment
 from medglean.runs.report import Figure, Report, Table
 from medglean.runs.rundir import RunFolder
@@ -361,7 +360,7 @@ def _done(study: _Study, cells: pd.DataFrame) -> dict[str, object]:
         "selection sees": "the training pool's images, no labels, no test image",
         "cells": len(cells),
         "seconds per cell": round(float(cells["seconds"].mean()), 2),
-        "settings SHA-256": sha256_of_json(preset.hash()),
+        "settings SHA-256": preset.hash(),
         "source": preset.source.paper or "medglean",
         "deviations": " ".join(preset.source.deviations) or "none",
     }
