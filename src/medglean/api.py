@@ -99,6 +99,62 @@ def audit(
     return found
 
 
+def curate(
+    manifest: str | Path | Manifest,
+    *,
+    budget: str | float,
+    out: str | Path,
+    preset: str | Path = "curate",
+    overrides: Sequence[str] = (),
+    preselected: str | Path | None = None,
+    resume: bool = False,
+    cache: str | Path | None = None,
+    workers: int = 2,
+    command: Sequence[str] | None = None,
+) -> Report:
+    """Choose which images to label; see :func:`medglean.curate.task.curate`.
+
+    Parameters
+    ----------
+    manifest
+        A file, or a manifest.
+    budget
+        How many images: a number, or a share such as ``"44%"``.
+    out
+        Folder to make for the work list, the lists beside it, and the report.
+    preset
+        Name of a preset, or the path of a TOML file.
+    overrides
+        Settings to change, such as ``"selection.method=enrich"``.
+    preselected
+        CSV or Parquet with a column ``id``: images taken beforehand.
+    resume
+        Go on with the run in ``out``.
+    cache
+        Folder of decoded images; by default ``.medglean-cache`` beside the manifest.
+    workers
+        Images decoded at the same time.
+    """
+    from medglean.curate import task
+    from medglean.curate.settings import CuratePreset
+    from medglean.runs.preset import load_preset
+
+    settings = load_preset(preset, CuratePreset, overrides=overrides)
+    with progress("decoding and embedding images") as tell:
+        return task.curate(
+            _manifest(manifest),
+            settings,
+            budget=budget,
+            out=Path(out),
+            command=sys.argv if command is None else command,
+            preselected=None if preselected is None else Path(preselected),
+            resume=resume,
+            cache=None if cache is None else Path(cache),
+            workers=workers,
+            progress=tell,
+        )
+
+
 def train(
     capability: str,
     preset: str | Path,
@@ -309,6 +365,39 @@ def study_floor(
     settings = load_preset(preset, ClassifyPreset, overrides=overrides)
     with progress("decoding images") as tell:
         return floor(
+            _manifest(manifest),
+            settings,
+            out=Path(out),
+            command=sys.argv if command is None else command,
+            resume=resume,
+            cache=None if cache is None else Path(cache),
+            workers=workers,
+            progress=tell,
+        )
+
+
+def study_enrich(
+    manifest: str | Path | Manifest,
+    *,
+    preset: str | Path = "enrich-study",
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    cache: str | Path | None = None,
+    workers: int = 2,
+    command: Sequence[str] | None = None,
+) -> Report:
+    """Compare ways of choosing images by what a classifier or a U-Net learns from them.
+
+    See :func:`medglean.curate.study.task.enrich`.
+    """
+    from medglean.curate.study.settings import EnrichStudyPreset
+    from medglean.curate.study.task import enrich
+    from medglean.runs.preset import load_preset
+
+    settings = load_preset(preset, EnrichStudyPreset, overrides=overrides)
+    with progress("decoding and embedding images") as tell:
+        return enrich(
             _manifest(manifest),
             settings,
             out=Path(out),

@@ -192,6 +192,52 @@ def audit(
 
 
 @app.command()
+def curate(
+    data: Data,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings, such as selection.method=enrich.")
+    ] = None,
+    budget: Annotated[
+        str, typer.Option("--budget", "-b", help="How many to label: a number, or such as 44%.")
+    ] = "10%",
+    out: Out = Path("worklist"),
+    preset: Annotated[str, typer.Option(help="Name or TOML file.")] = "curate",
+    preselected: Annotated[
+        Path | None, typer.Option(help="Table with a column id: images taken beforehand.")
+    ] = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    cache: Cache = None,
+    workers: Workers = 2,
+) -> None:
+    """Choose which images to label first, and say why.
+
+    Writes selected.csv (one row per image, with the reason), the whole order, and report.html.
+
+    Example: medglean curate scans.parquet --budget 10% -o worklist/
+    """
+    from medglean import api
+
+    changes = [] if seed is None else [f"seed={seed}"]
+    report = api.curate(
+        data,
+        budget=budget,
+        out=out,
+        preset=preset,
+        overrides=[*changes, *(overrides or [])],
+        preselected=preselected,
+        resume=resume,
+        cache=cache,
+        workers=workers,
+    )
+    _say(report.summary())
+    for warning in report.warnings:
+        _say(f"note: {warning}")
+    _say(f"Report: {out / 'report.html'}")
+    _say(f"Next: label {out / 'selected.csv'}")
+
+
+@app.command()
 def train(
     capability: Annotated[Capability, typer.Argument(help="What to train.")],
     preset: Annotated[str, typer.Argument(help="Name or TOML file; see `medglean presets`.")],
@@ -323,6 +369,7 @@ class Study(StrEnum):
     """Experiments that end in one table."""
 
     floor = "floor"
+    enrich = "enrich"
 
 
 @app.command()

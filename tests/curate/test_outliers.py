@@ -96,3 +96,12 @@ def test_too_few_images_to_be_odd(n):
 def test_bad_settings_are_refused(setting, message):
     with pytest.raises(UsageError, match=message):
         OutlierGate(**setting)
+
+
+def test_thumbnails_of_8_bits():
+    values = np.random.default_rng(0).normal(size=(12, 4)) + 5
+    thumbnails = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    thumbnails[5] = 7
+    gate = OutlierGate(deviations=100.0)
+
+    assert find_outliers(values, gate=gate, thumbnails=thumbnails).position.tolist() == [5]

@@ -24,7 +24,7 @@ from medglean.data.imageset import ImageSet
 from medglean.errors import Problem
 from medglean.fitting import FitResult
 from medglean.runs.environment import describe_environment
-from medglean.runs.report import Metric, Report, group_name
+from medglean.runs.report import Report, group_name
 from medglean.runs.rundir import RunFolder
 
 
@@ -188,13 +188,3 @@ def _assessed(
         seed=seed,
     )
     return found, groups
-
-
-def stored_report(run: RunFolder) -> Report:
-    """Return the headline of a run that is done already."""
-    stored = run.read_json("report.json")
-    metrics = [
-        Metric(**{**entry, "value": float("nan") if entry["value"] is None else entry["value"]})
-        for entry in stored["metrics"]
-    ]
-    return Report(stored["title"], stored["sentence"], metrics=metrics)

@@ -17,7 +17,6 @@ import pandas as pd
 from medglean.classify import task
 from medglean.classify.assess import Assessment, assess
 from medglean.classify.prepare import Chosen, choose, default_cache, open_images
-from medglean.classify.reporting import stored_report
 from medglean.classify.scores import read_probability
 from medglean.classify.settings import ClassifyPreset
 from medglean.data.audit import audit
@@ -34,6 +33,7 @@ from medglean.nn.floor import pca_floor
 from medglean.runs.environment import describe_environment
 from medglean.runs.report import Metric, Report, Table, group_name
 from medglean.runs.rundir import RunFolder
+from medglean.runs.stored import stored_report
 
 
 def floor(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from medglean.classify.model import Classifier, load_classifier, save_classifier
 from medglean.classify.prepare import choose, column_of, default_cache, open_images
-from medglean.classify.reporting import evaluation_report, stored_report, training_report
+from medglean.classify.reporting import evaluation_report, training_report
 from medglean.classify.scores import score_frame, score_rows
 from medglean.classify.settings import ClassifyPreset
 from medglean.classify.training import check_parts, fit_network
@@ -26,6 +26,7 @@ from medglean.fitting import make_fabric
 from medglean.fitting.settings import CHANGEABLE
 from medglean.runs.report import Report
 from medglean.runs.rundir import RunFolder
+from medglean.runs.stored import stored_report
 
 log = logging.getLogger("medglean")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from medglean.curate.beside import curves_beside
 from medglean.curate.comparison import CoverageCurve
@@ -88,7 +88,7 @@ def look_into(
     values: Float[np.ndarray, "n d"],
     selection: Selection,
     *,
-    thumbnails: Float[np.ndarray, "n h w"] | None = None,
+    thumbnails: Num[np.ndarray, "n h w"] | None = None,
     thresholds: Sequence[float] = (0.5, 0.7, 0.9),
     min_similarity: float = MIN_SIMILARITY,
     most_pairs: int = MOST_PAIRS,
@@ -104,8 +104,8 @@ def look_into(
     selection
         From `medglean.curate.select.select` on the same rows.
     thumbnails
-        Grey values in [0, 1]: near-duplicates are put in order by their structural similarity.
-        None: they stay in the order of the embedding's.
+        Grey values in [0, 1] or of 8 bits: near-duplicates are put in order by their structural
+        similarity. None: they stay in the order of the embedding's.
     thresholds
         Similarities above which pairs count as redundant.
     min_similarity, most_pairs

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from scipy import sparse
 from scipy.sparse import csgraph
 
@@ -29,6 +29,7 @@ contradicting pairs of copies lie above it, the next pair, of two different brea
 lung ultrasound clips dark images of different patients reach 0.96."""
 MOST_PAIRS = 100_000
 _ROWS, _COLUMNS = 1_024, 2_048  # of a block: 16 MiB in float64
+_PAIRS = 2_000
 _DECIMALS = 12  # beyond these a product of matrices depends on where in a block a pair stands
 _HALF_UNIT = 0.5 * 10.0**-_DECIMALS
 
@@ -187,7 +188,7 @@ class _Best:
         return self._kept[0]
 
 
-def by_structure(pairs: Pairs, thumbnails: Float[np.ndarray, "n h w"]) -> Pairs:
+def by_structure(pairs: Pairs, thumbnails: Num[np.ndarray, "n h w"]) -> Pairs:
     """Put pairs in the order of the structural similarity of their thumbnails.
 
     The embedding finds the candidates, the pictures themselves decide which come first.
@@ -197,9 +198,18 @@ def by_structure(pairs: Pairs, thumbnails: Float[np.ndarray, "n h w"]) -> Pairs:
     pairs
         As `near_duplicates` gives them.
     thumbnails
-        Grey values in [0, 1] of all images, such as 64 x 64 pixels.
+        Grey values of all images, such as 64 x 64 pixels: in [0, 1], or of 8 bits.
     """
-    structure = ssim_pairs(thumbnails, pairs.first, pairs.second)
+    structure = np.empty(len(pairs))
+    for low in range(0, len(pairs), _PAIRS):  # the pictures of all pairs may not fit into memory
+        part = slice(low, low + _PAIRS)
+        used, places = np.unique(
+            np.concatenate([pairs.first[part], pairs.second[part]]), return_inverse=True
+        )
+        shown = thumbnails[used]
+        if shown.dtype == np.uint8:
+            shown = shown.astype(np.float32) / 255.0
+        structure[part] = ssim_pairs(shown, *np.split(places, 2))
     order = np.lexsort((pairs.second, pairs.first, -structure))
     chosen = replace(pairs, structure=structure).select(order)
     return replace(chosen, total=pairs.total)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 from medglean.curate.methods.neighbours import nearest_neighbours
 from medglean.errors import UsageError
@@ -94,7 +94,7 @@ def find_outliers(
     values: Float[np.ndarray, "n d"],
     *,
     gate: OutlierGate,
-    thumbnails: Float[np.ndarray, "n h w"] | None = None,
+    thumbnails: Num[np.ndarray, "n h w"] | None = None,
 ) -> Outliers:
     """List the images whose k-th nearest neighbour is far, by a robust threshold.
 
@@ -108,7 +108,8 @@ def find_outliers(
     gate
         The settings.
     thumbnails
-        Small grey images, 0 black and 1 white: those that are nearly constant are listed, too.
+        Small grey images, 0 black and 1 (of 8 bits: 255) white: those that are nearly constant
+        are listed, too.
 
     Returns
     -------
@@ -140,8 +141,10 @@ def threshold_of(score: Float[np.ndarray, " n"], *, gate: OutlierGate) -> float:
 
 
 def flat_images(
-    thumbnails: Float[np.ndarray, "n h w"], *, gate: OutlierGate
+    thumbnails: Num[np.ndarray, "n h w"], *, gate: OutlierGate
 ) -> Bool[np.ndarray, " n"]:
     """Return which images are nearly constant: black frames, blank pages."""
-    flat: np.ndarray = thumbnails.std(axis=(1, 2)) < gate.least_contrast
+    white = 255.0 if thumbnails.dtype == np.uint8 else 1.0
+    deviation = [float(image.std()) for image in thumbnails]  # one by one: the whole may not fit
+    flat: np.ndarray = np.array(deviation) < gate.least_contrast * white
     return flat

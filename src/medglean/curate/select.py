@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from medglean.curate import inputs
 from medglean.curate.budget import Amount, check_start, count_of, default_start
@@ -83,7 +83,7 @@ def select(
     start: Amount | None = None,
     stop_similarity: float | None = None,
     outlier_gate: OutlierGate | None = None,
-    thumbnails: Float[np.ndarray, "n h w"] | None = None,
+    thumbnails: Num[np.ndarray, "n h w"] | None = None,
     centre: bool = False,
     neighbours: int | None = None,
     order_length: int | None = None,
@@ -119,7 +119,7 @@ def select(
     outlier_gate
         Settings of the gate; None: off. What is preselected is never gated.
     thumbnails
-        Small grey images in [0, 1] for the gate.
+        Small grey images for the gate, in [0, 1] or of 8 bits.
     centre
         Whether to subtract the mean of all images first.
     neighbours
@@ -240,7 +240,11 @@ def _gated(
     if gate is None:
         return None, rows
     found = find_outliers(
-        values[rows], gate=gate, thumbnails=None if thumbnails is None else thumbnails[rows]
+        values[rows],
+        gate=gate,
+        thumbnails=thumbnails
+        if thumbnails is None or len(rows) == len(values)
+        else thumbnails[rows],
     )
     keep = ~np.isin(rows[found.position], taken)
     nearest = found.nearest[keep]

@@ -1,4 +1,4 @@
-"""The cheapest embedding: principal components of standardised thumbnails."""
+"""The cheapest embedding: principal components of gradients or grey values of thumbnails."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from safetensors.numpy import save
 
 from medglean.arrays import UnitBatch
 from medglean.curate.embed.encoder import Encoder
+from medglean.curate.embed.hog import oriented_gradients
 from medglean.curate.embed.settings import PcaSettings
 from medglean.data.augment import to_float
 from medglean.errors import DataError
@@ -75,23 +76,25 @@ def fit_pca(
             f"{len(rows)} image(s) to find components of, expected at least 2. Check the column "
             "'split' and problems.csv."
         )
-    flat = standardised(to_float(np.ascontiguousarray(stored[rows])))
+    features = standardised if settings.features == "pixels" else oriented_gradients
+    flat = features(to_float(np.ascontiguousarray(stored[rows])))
     mean, components, sd = principal_components(flat, count=settings.components)
     if len(components) == 0:
         raise DataError(
-            f"all {len(rows)} images are the same once each is brought to mean 0 and deviation 1, "
-            "so there are no components. Check that the images were read right."
+            f"all {len(rows)} images are the same but for brightness and contrast, so there are no "
+            "components. Check that the images were read right."
         )
     scale = 1.0 / sd if settings.whiten else np.ones(len(sd))
     matrix = np.ascontiguousarray((components * scale[:, None]).T)
 
     def apply(images: UnitBatch, _: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b k"]:
-        values: np.ndarray = (standardised(images) - mean) @ matrix
+        values: np.ndarray = (features(images) - mean) @ matrix
         return values
 
     explained = float((sd**2).sum() / max(flat.var(axis=0, ddof=1).sum(), 1e-300))
     record = {
         "name": "pca",
+        "features": settings.features,
         "latent": len(components),
         "whiten": settings.whiten,
         "training_images": len(rows),

@@ -76,11 +76,14 @@ class DVaeSettings(_Settings):
 
 
 class PcaSettings(_Settings):
-    """Principal components of thumbnails that are each brought to mean 0 and deviation 1."""
+    """Principal components of what each thumbnail shows."""
 
+    features: Literal["hog", "pixels"] = "hog"
+    """``hog``: histograms of oriented gradients, which tell form and not brightness. ``pixels``:
+    grey values, each image brought to mean 0 and standard deviation 1."""
     train_images: int = Field(default=5000, ge=2)
     """At most so many images of the training part, drawn by the seed, give the components."""
-    components: int = Field(default=128, ge=1)
+    components: int = Field(default=64, ge=1)
     """Numbers per image; fewer where there are fewer images or pixels."""
     whiten: bool = False
     """Divide each component by its standard deviation."""
@@ -139,7 +142,8 @@ class EmbeddingSettings(_Settings):
     """How each image becomes a row of numbers."""
 
     encoder: Literal["dvae", "pca", "backbone", "file", "arrays"] = "dvae"
-    """``dvae``: trained on the images themselves. ``pca``: components of thumbnails, the cheapest.
+    """``dvae``: trained on the images themselves. ``pca``: components of thumbnails,
+    the cheapest.
     ``backbone``: a torchvision network. ``file``: any network. ``arrays``: made elsewhere."""
     images: Recipe = Field(default_factory=lambda: Recipe(size_px=(64, 64), resize="crop"))
     """How images are prepared: "cropped and resized to 64x64", grey, as in the paper."""
