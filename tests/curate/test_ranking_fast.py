@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medglean.curate import ranking as face
-from medglean.curate import ranking_blocked, ranking_pruned, similarity
-from medglean.curate import ranking_pruned_kernels as kernels
+from medglean.curate import similarity
 from medglean.curate.order import Limits
+from medglean.curate.ranking import blocked as ranking_blocked
+from medglean.curate.ranking import farthest as face
+from medglean.curate.ranking import pruned as ranking_pruned
+from medglean.curate.ranking import pruned_kernels as kernels
 from medglean.curate.ranking import rank_and_count, rank_farthest, uniform_start
 from medglean.curate.similarity_kernels import canonical_slack
 from medglean.errors import UsageError

@@ -8,8 +8,8 @@ radius that any set of that size can reach [2]_. One nested order serves every b
 Three algorithms give the same order, similarities and nearest images, bit for bit, ties included:
 
 - ``naive``: n d operations a pick; the reference.
-- ``blocked``: stale values are lower bounds; pools, and matrix products (`ranking_blocked`).
-- ``pruned``: the triangle inequality rules out whole clusters (`ranking_pruned`).
+- ``blocked``: stale values are lower bounds; pools, and matrix products (`ranking.blocked`).
+- ``pruned``: the triangle inequality rules out whole clusters (`ranking.pruned`).
 
 ``auto`` tries ``pruned`` and goes over to ``blocked`` where it does not pay. The choice depends on
 counts, never on a clock, and not on the result.
@@ -32,24 +32,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from medglean.curate.order import Limits, Ranking
-from medglean.curate.ranking_batch import rank_batches
-from medglean.curate.ranking_begin import begin, check_beginning, uniform_start
-from medglean.curate.ranking_blocked import rank_blocked
-from medglean.curate.ranking_naive import RowOf, rank_naively
-from medglean.curate.ranking_pruned import rank_pruned
+from medglean.curate.ranking.batch import rank_batches
+from medglean.curate.ranking.begin import begin, check_beginning
+from medglean.curate.ranking.blocked import rank_blocked
+from medglean.curate.ranking.naive import RowOf, rank_naively
+from medglean.curate.ranking.pruned import rank_pruned
 from medglean.curate.similarity import check_comparable, inverse_norms
 from medglean.curate.similarity_kernels import similarities_to
 from medglean.errors import EmbeddingError, UsageError
-
-__all__ = [
-    "Algorithm",
-    "Rule",
-    "Work",
-    "rank_and_count",
-    "rank_farthest",
-    "rank_matrix",
-    "uniform_start",
-]
 
 Algorithm = Literal["auto", "pruned", "blocked", "naive"]
 Rule = Literal["largest", "mean", "batch"]

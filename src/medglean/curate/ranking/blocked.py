@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
-from medglean.curate import ranking_kernels as kernels
 from medglean.curate import similarity_kernels
-from medglean.curate.ranking_state import FULL, State, alike_enough
+from medglean.curate.ranking import kernels as kernels
+from medglean.curate.ranking.state import FULL, State, alike_enough
 from medglean.curate.similarity import raise_to_set, spans
 
 SMALLEST_POOL, LARGEST_POOL = 512, 8192

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from medglean.curate import ranking_kernels as kernels
-from medglean.curate.ranking_state import FULL, State, alike_enough
+from medglean.curate.ranking import kernels as kernels
+from medglean.curate.ranking.state import FULL, State, alike_enough
 from medglean.curate.similarity import raise_to_set
 
 

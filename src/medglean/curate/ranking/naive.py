@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from medglean.curate.order import METHOD, START, Limits, Ranking
-from medglean.curate.ranking_state import FULL, alike_enough
+from medglean.curate.ranking.state import FULL, alike_enough
 
 RowOf = Callable[[int], Float[np.ndarray, " n"]]
 

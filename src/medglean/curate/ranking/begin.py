@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from medglean.curate import ranking_kernels as kernels
 from medglean.curate.order import Limits
-from medglean.curate.ranking_state import Room, State
+from medglean.curate.ranking import kernels as kernels
+from medglean.curate.ranking.state import Room, State
 from medglean.curate.similarity import check_positions, inverse_norms, raise_to_set, spans
 from medglean.errors import UsageError
 from medglean.randomness import numpy_generator

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from medglean.curate import ranking_pruned_kernels as kernels
-from medglean.curate.ranking_state import State
+from medglean.curate.ranking import pruned_kernels as kernels
+from medglean.curate.ranking.state import State
 from medglean.curate.similarity import ROWS, spans
 from medglean.curate.similarity_kernels import canonical_slack, gather_unit
 from medglean.randomness import numpy_generator

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from medglean.curate import ranking_pruned_kernels as kernels
-from medglean.curate.ranking_clusters import Clusters, assign, cluster_count, find_centres
-from medglean.curate.ranking_state import FULL, State, alike_enough
+from medglean.curate.ranking import pruned_kernels as kernels
+from medglean.curate.ranking.clusters import Clusters, assign, cluster_count, find_centres
+from medglean.curate.ranking.state import FULL, State, alike_enough
 from medglean.curate.similarity_kernels import canonical_slack
 
 PENDING = 256  # sources that a cluster's members may lag behind; 12 bytes each and cluster

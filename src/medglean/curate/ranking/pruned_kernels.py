@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-from medglean.curate.ranking_kernels import count_taken, has_room, repeats
+from medglean.curate.ranking.kernels import count_taken, has_room, repeats
 from medglean.curate.similarity_kernels import dot, similarity
 
 COMPLETE, FULL, TOO_ALIKE, TOO_DEAR = 0, 1, 2, 3
