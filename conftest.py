@@ -39,6 +39,7 @@ from sybil.typing import Parser
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+ROOT = Path(__file__).resolve().parent
 COMMAND_SECONDS = 240
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | NUMBER
 NOT_RUN = re.compile(r"<!-- not run: [^>]+ -->\s*\Z")
@@ -132,22 +133,31 @@ def leave_folder(namespace: dict[str, Any]) -> None:
         shutil.rmtree(folder)
 
 
-pages = Sybil(
-    name="page",
-    parsers=[
-        UnlessSaid(PythonCodeBlockParser(doctest_optionflags=FLAGS)),
-        UnlessSaid(CodeBlockParser(language="console", evaluator=run_console)),
-    ],
-    patterns=["README.md", "CONTRIBUTING.md", "docs/**/*.md", "docs/*.md"],
-    setup=enter_folder,
-    teardown=leave_folder,
-)
+def story(patterns: list[str], path: str = ".") -> Sybil:
+    """Return what runs the pages below a folder that fit one of the patterns."""
+    return Sybil(
+        name="page",
+        parsers=[
+            UnlessSaid(PythonCodeBlockParser(doctest_optionflags=FLAGS)),
+            UnlessSaid(CodeBlockParser(language="console", evaluator=run_console)),
+        ],
+        path=str(ROOT / path),
+        patterns=patterns,
+        setup=enter_folder,
+        teardown=leave_folder,
+    )
+
+
+# A pattern of one part fits at any depth below its folder; `**` would stand for one folder only.
+pages = story(["README.md", "CONTRIBUTING.md"])
+docs = story(["*.md"], "docs")
 docstrings = Sybil(
     name="docstring",
     parsers=[DocTestParser(optionflags=FLAGS)],
-    patterns=["src/**/*.py", "src/*.py"],
+    path="src",
+    patterns=["*.py"],
     document_types={".py": PythonDocStringDocument},
     setup=enter_folder,
     teardown=leave_folder,
 )
-pytest_collect_file = SybilCollection([pages, docstrings]).pytest()
+pytest_collect_file = SybilCollection([pages, docs, docstrings]).pytest()

@@ -114,3 +114,15 @@ def test_links_outside_the_built_pages_lead_somewhere(page):
     missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
 
     assert not missing
+
+
+def test_every_page_and_docstring_with_an_example_is_looked_at():
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    modules = list((ROOT / "src").rglob("*.py"))
+    places = [runner.pages, runner.docs, runner.docstrings]
+
+    missed = [p for p in [*pages, *modules] if sum(s.should_parse(p) for s in places) != 1]
+
+    assert modules
+    assert not missed
+    assert not any(place.should_parse(Path(__file__)) for place in places)

@@ -63,12 +63,12 @@ class Curator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     Examples
     --------
     >>> import numpy as np
-    >>> X = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
+    >>> X = np.array([[1.0, 0.0], [0.9, 0.2], [0.8, 0.4], [0.0, 1.0]])
     >>> curator = Curator(method="coverage", budget=2).fit(X)
     >>> curator.get_support().tolist()
-    [False, True, False, True]
+    [False, False, True, True]
     >>> curator.transform(X).tolist()
-    [[0.9, 0.1], [0.1, 0.9]]
+    [[0.8, 0.4], [0.0, 1.0]]
     """
 
     def __init__(

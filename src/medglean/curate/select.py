@@ -147,9 +147,9 @@ def select(
 
     Examples
     --------
-    >>> values = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
+    >>> values = np.array([[1.0, 0.0], [0.9, 0.2], [0.8, 0.4], [0.0, 1.0]])
     >>> sorted(select(values, budget=2, method="coverage", draws=0).chosen.tolist())
-    [1, 3]
+    [2, 3]
     """
     rank = method_named(method)
     checked = inputs.checked_rows(values, centre=centre, ids=ids)
