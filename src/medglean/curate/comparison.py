@@ -138,28 +138,77 @@ def compare(
         raise UsageError(
             f"a comparison needs at least 1 image and 1 draw, got {len(chosen)} and {draws}."
         )
+    before = np.asarray(taken, dtype=np.int64)
+    n, count = len(values), len(chosen)
+    return compare_sets(
+        values,
+        chosen,
+        random=random_draws(n, count=count, taken=before, draws=draws, seed=seed),
+        interval=interval_positions(n, count=count, taken=before),
+        look_at=looked_at(n, seed=seed),
+        taken=before,
+        membership=membership,
+        seed=seed,
+    )
+
+
+def random_draws(
+    n: int, *, count: int, taken: Int[np.ndarray, " t"], draws: int, seed: int
+) -> list[Int[np.ndarray, " m"]]:
+    """Return the positions of the random selections that a selection is compared with."""
+    return [
+        random_positions(n, count=count, seed=key_of(seed, "comparison", r), taken=taken)
+        for r in range(draws)
+    ]
+
+
+def looked_at(n: int, *, seed: int) -> Int[np.ndarray, " m"]:
+    """Return the images whose coverage is computed: all, or 8,192 random ones, ascending."""
+    return np.sort(_some(np.arange(n), LOOKED_AT, seed))
+
+
+def compare_sets(
+    values: Float[np.ndarray, "n d"],
+    chosen: Int[np.ndarray, " m"],
+    *,
+    random: Sequence[Int[np.ndarray, " m"]],
+    interval: Int[np.ndarray, " m"],
+    look_at: Int[np.ndarray, " l"],
+    taken: Sequence[int] | Int[np.ndarray, " t"] = (),
+    membership: Membership | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare a selection with others that were drawn already.
+
+    Parameters
+    ----------
+    values
+        Embedding of all images that are named by the other arguments, without zero rows.
+    chosen, random, interval
+        Positions of the selection, and of each one to compare it with.
+    look_at
+        Positions of the images whose coverage is computed.
+    taken, membership
+        As for `compare`.
+    seed
+        Of the selected images whose nearest other one is looked for, where there are many.
+    """
     unit = unit_rows(values).astype(np.float32, copy=False)
     before = np.asarray(taken, dtype=np.int64)
-    membership = membership or Membership()
-    n, count = len(values), len(chosen)
-    look_at = _some(np.arange(n), LOOKED_AT, seed)
 
     def told(positions: np.ndarray) -> Summary:
         selected = np.concatenate([before, positions])
-        return _summary(unit, selected, membership, look_at, _some(selected, ASKED, seed))
+        ask = _some(selected, ASKED, seed)
+        return _summary(unit, selected, membership or Membership(), look_at, ask)
 
-    random = [
-        told(random_positions(n, count=count, seed=key_of(seed, "comparison", r), taken=before))
-        for r in range(draws)
-    ]
-    table = np.array([list(vars(one).values()) for one in random])
-    spread = table.std(axis=0, ddof=1) if draws > 1 else np.full(table.shape[1], np.nan)
+    table = np.array([list(vars(told(drawn)).values()) for drawn in random])
+    spread = table.std(axis=0, ddof=1) if len(random) > 1 else np.full(table.shape[1], np.nan)
     return Comparison(
         selection=told(chosen),
         random_mean=Summary(*table.mean(axis=0).tolist()),
         random_sd=Summary(*spread.tolist()),
-        interval=told(interval_positions(n, count=count, taken=before)),
-        draws=draws,
+        interval=told(interval),
+        draws=len(random),
         looked_at=len(look_at),
     )
 

@@ -95,7 +95,7 @@ def make_pool(
         chosen,
         values,
         _thumbnails(manifest, rows, cache, workers),
-        _taken(chosen, preset, preselected),
+        taken_beforehand(chosen, preset, preselected),
     )
 
 
@@ -110,8 +110,14 @@ def _thumbnails(
     return grey if len(rows) == len(manifest) else grey[rows]
 
 
-def _taken(manifest: Manifest, preset: CuratePreset, file: Path | None) -> np.ndarray:
-    """Return the positions of the images taken beforehand: by label, and from a file."""
+def taken_beforehand(manifest: Manifest, preset: CuratePreset, file: Path | None) -> np.ndarray:
+    """Return the positions of the images taken beforehand: by label, and from a file of ids.
+
+    Raises
+    ------
+    UsageError
+        If there are no labels to go by, or the file names images that are not in the manifest.
+    """
     taken = np.zeros(len(manifest), dtype=bool)
     column = label_column(manifest)
     if preset.selection.preselected == "labelled":

@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from medglean.curate import tables
 from medglean.curate.budget import count_of
-from medglean.curate.curation import ZERO, Curation, look_into
+from medglean.curate.curation import Curation, look_into
 from medglean.curate.embed import Embedded, embed
 from medglean.curate.embed.result import Embedding, save_embedding
+from medglean.curate.lists import write_lists
 from medglean.curate.outliers import OutlierGate
 from medglean.curate.page import Cost, curation_report
 from medglean.curate.pool import Pool, choosable, make_pool
@@ -119,7 +118,7 @@ def curate(
         selection = _select(pool, preset, budget)
         curation = _look_into(pool, selection, preset)
         problems = [*manifest.warnings, *found.problems]
-        _write_tables(run, curation, problems)
+        write_lists(run, curation, problems)
         report = _page(run, manifest, curation, preset, found, pool, problems)
         report.write(run.path)
         run.write_metrics({metric.name: vars(metric) for metric in report.metrics})
@@ -200,45 +199,6 @@ def _look_into(pool: Pool, selection: Selection, preset: CuratePreset) -> Curati
         draws=min(preset.selection.draws, 5),
         seed=preset.seed,
     )
-
-
-def _write_tables(run: RunFolder, curation: Curation, problems: Sequence[Problem]) -> None:
-    """Write the lists; each is also readable without medglean."""
-    manifest, selection = curation.manifest, curation.selection
-    chosen = selection.chosen
-    tables.selected(
-        manifest,
-        selection.ranking.first(len(chosen)),
-        method=selection.method,
-        preselected=selection.taken.tolist(),
-    ).write(run.path / "selected.csv")
-    tables.order(manifest, selection.ranking).write(run.path / "order.csv")
-    dropped = tables.dropped(
-        manifest,
-        np.concatenate([chosen, selection.taken]),
-        nearest=curation.nearest,
-        similarity=curation.similarity,
-        set_aside=curation.set_aside,
-    )
-    run.write("dropped.csv", tables.csv_text(dropped))
-    pairs = tables.duplicates(
-        manifest, curation.pairs, leaks=curation.leaks, conflicts=curation.conflicts, chosen=chosen
-    )
-    run.write("duplicates.csv", tables.csv_text(pairs))
-    run.write("outliers.csv", tables.csv_text(_outliers(curation)))
-    run.write_json("redundancy.json", tables.redundancy_record(curation.redundancy))
-    run.write_problems([*problems, *selection.warnings])
-
-
-def _outliers(curation: Curation) -> pd.DataFrame:
-    """Return what was set aside: rows of zeros, then the gate's list."""
-    zero, gated = curation.selection.set_aside, curation.selection.outliers
-    positions, score, reason = zero, np.full(len(zero), np.nan), [ZERO] * len(zero)
-    if gated is not None:
-        positions = np.concatenate([positions, gated.position])
-        score = np.concatenate([score, gated.score])
-        reason += gated.reason
-    return tables.outliers(curation.manifest, positions, score=score, reason=reason)
 
 
 def _page(

@@ -93,14 +93,63 @@ def pca_floor(
             "the training part has one class only, so there is nothing to tell apart. Check the "
             "column 'label' and the split."
         )
-    learn, score = (
-        _standardised(thumbnails(stored[rows], size_px=size_px)) for rows in (train, test)
-    )
+    parts = [_standardised(thumbnails(stored[rows], size_px=size_px)) for rows in (train, test)]
     # a quarter of the images at most: whitening blows up components that are noise
-    components = min(COMPONENTS, max(2, len(learn) // 4), learn.shape[1])
-    reduce = PCA(n_components=components, whiten=True, svd_solver="full").fit(learn)
-    learn, score = reduce.transform(learn), reduce.transform(score)
-    probability = np.zeros((len(test), classes))
+    reduce = _components(parts[0], count=max(2, len(train) // 4))
+    learn, score = (reduce.transform(part) for part in parts)
+    return logistic(learn, known, score, kind=kind, classes=classes)
+
+
+def pool_components(
+    stored: np.ndarray, pool: np.ndarray, *, size_px: int = SIZE_PX
+) -> Float[np.ndarray, "n k"]:
+    """Return 64 whitened principal components of thumbnails, found without a label.
+
+    Parameters
+    ----------
+    stored
+        Images of the whole manifest, shape (n, c, h, w).
+    pool
+        Rows that give the components: all that there are to learn from, labelled or not.
+    size_px
+        Side of a thumbnail.
+
+    Returns
+    -------
+    ndarray
+        Of every row; fewer than 64 columns where the pool has fewer images.
+    """
+    flat = _standardised(thumbnails(stored, size_px=size_px))
+    # n images span n - 1 directions; whitening would blow up the rounding of one more
+    features: np.ndarray = _components(flat[pool], count=max(1, len(pool) - 1)).transform(flat)
+    return features
+
+
+def _components(flat: Float[np.ndarray, "n p"], *, count: int) -> PCA:
+    components = min(COMPONENTS, count, *flat.shape)
+    return PCA(n_components=components, whiten=True, svd_solver="full").fit(flat)
+
+
+def logistic(
+    learn: Float[np.ndarray, "n k"],
+    known: np.ndarray,
+    score: Float[np.ndarray, "m k"],
+    *,
+    kind: Kind,
+    classes: int,
+) -> Float[np.ndarray, "m c"]:
+    """Fit a logistic regression (C = 1) and return the probabilities of other images.
+
+    Parameters
+    ----------
+    learn, score
+        Features of the images to learn from and to score.
+    known
+        Targets of the first, as `pca_floor` takes them.
+    kind, classes
+        As for `pca_floor`.
+    """
+    probability = np.zeros((len(score), classes))
     if kind == "single":
         model = LogisticRegression(max_iter=5000).fit(learn, known.astype(np.int64))
         probability[:, model.classes_] = model.predict_proba(score)

@@ -7,7 +7,17 @@ from medglean.curate.study.cells import Cell, run_cell, run_cells, table
 
 def cell(replicate=0, method="random", size="8", learn=range(8)):
     rows = np.array(learn)
-    return Cell(replicate, method, size, rows, np.arange(24, 40), 2, 2, {"without": 4, "with": 4})
+    return Cell(
+        replicate,
+        method,
+        size,
+        rows,
+        np.arange(24, 40),
+        np.arange(24),
+        2,
+        2,
+        {"without": 4, "with": 4},
+    )
 
 
 def timeless(records):

@@ -17,6 +17,7 @@ from medglean.data.recipe import Recipe
 from medglean.errors import DataError
 from medglean.fitting.settings import FitSettings, OptimizerSettings
 from medglean.measure.pixels import overlap
+from medglean.nn.floor import logistic, pool_components
 
 
 def squares(count=40, side=32, masks=False):
@@ -54,7 +55,13 @@ def settings(name, steps=12, **changes):
 def test_pca_and_logistic_regression_learn_and_repeat_themselves(tmp_path):
     first, again = (
         classify(
-            squares(), settings("pca-logistic"), learn=LEARN, test=TEST, seed=1, folder=tmp_path
+            squares(),
+            settings("pca-logistic"),
+            learn=LEARN,
+            test=TEST,
+            pool=LEARN,
+            seed=1,
+            folder=tmp_path,
         )
         for _ in range(2)
     )
@@ -63,10 +70,28 @@ def test_pca_and_logistic_regression_learn_and_repeat_themselves(tmp_path):
     assert again == first
 
 
+def test_components_of_the_pool_are_found_without_labels(tmp_path):
+    few = LEARN[:6]  # a quarter of six gives two components, the pool gives as many as it spans
+    how = {"learn": few, "test": TEST, "seed": 1, "folder": tmp_path}
+    pool = settings("pca-logistic", components="pool")
+    found = classify(squares(), pool, pool=LEARN, **how)
+
+    assert found == classify(squares(), pool, pool=LEARN, **how)
+    material = squares()
+    features = pool_components(material.images.stored, LEARN, size_px=16)
+    np.testing.assert_allclose(features[LEARN].mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(features[LEARN].std(axis=0, ddof=1), 1, atol=1e-3)
+    expected = logistic(
+        features[few], material.targets[few], features[TEST], kind="single", classes=2
+    )
+    assert found == class_scores(material.targets[TEST], expected)
+    assert found != classify(squares(), settings("pca-logistic"), pool=LEARN, **how)
+
+
 def test_a_network_is_scored_and_leaves_nothing_behind(tmp_path):
     with one_thread():
         found = classify(
-            squares(), settings("resnet18", steps=2), learn=LEARN, test=TEST, seed=1,
+            squares(), settings("resnet18", steps=2), learn=LEARN, test=TEST, pool=LEARN, seed=1,
             folder=tmp_path / "w",
         )  # fmt: skip
 
@@ -77,7 +102,7 @@ def test_a_network_is_scored_and_leaves_nothing_behind(tmp_path):
 
 def test_a_subset_of_one_class_teaches_nothing(tmp_path):
     found = classify(
-        squares(), settings("resnet18"), learn=np.array([1, 3, 5]), test=TEST, seed=0,
+        squares(), settings("resnet18"), learn=np.array([1, 3, 5]), test=TEST, pool=LEARN, seed=0,
         folder=tmp_path,
     )  # fmt: skip
 

@@ -44,6 +44,8 @@ class Cell:
         As in the settings, such as ``"45"`` or ``"5%"``; ``full`` for the whole pool.
     learn, test
         Rows to learn from and to measure on.
+    pool
+        Rows of the replicate's whole training pool.
     patients, groups
         How many of each the subset shows.
     classes
@@ -55,6 +57,7 @@ class Cell:
     size: str
     learn: Int[np.ndarray, " n"]
     test: Int[np.ndarray, " m"]
+    pool: Int[np.ndarray, " p"]
     patients: int
     groups: int
     classes: dict[str, int]
@@ -85,18 +88,19 @@ def run_cell(
         If the score is undefined, such as an AUROC on test images of one class.
     """
     began = time.perf_counter()
-    learn = segment if settings.is_segmentation else classify
+    common: dict[str, Any] = {
+        "learn": np.sort(cell.learn),
+        "test": cell.test,
+        "seed": cell.key(seed),
+        "folder": folder / cell.name,
+    }
     with one_thread():
-        scores = learn(
-            material,
-            settings,
-            learn=np.sort(cell.learn),
-            test=cell.test,
-            seed=cell.key(seed),
-            folder=folder / cell.name,
-        )
+        if settings.is_segmentation:
+            scores = segment(material, settings, **common)
+        else:
+            scores = classify(material, settings, pool=cell.pool, **common)
     record = asdict(cell)
-    del record["learn"], record["test"]
+    del record["learn"], record["test"], record["pool"]
     return {
         **record,
         "images": len(cell.learn),

@@ -17,7 +17,7 @@ from medglean.fitting.classification import logits_of, make_step, probabilities
 from medglean.measure.curves import auroc
 from medglean.measure.labels import accuracy, confusion_matrix, counts_of_confusion
 from medglean.nn.backbones import build_backbone
-from medglean.nn.floor import pca_floor
+from medglean.nn.floor import logistic, pca_floor, pool_components
 
 SCORED_AT_ONCE = 128
 
@@ -28,6 +28,7 @@ def classify(
     *,
     learn: Int[np.ndarray, " n"],
     test: Int[np.ndarray, " m"],
+    pool: Int[np.ndarray, " p"],
     seed: int,
     folder: Path,
 ) -> dict[str, float]:
@@ -40,7 +41,12 @@ def classify(
     if len(np.unique(targets[learn])) < 2:
         constant = np.tile(np.eye(count)[targets[learn[0]]], (len(test), 1))
         return class_scores(targets[test], constant)
-    if settings.name == PCA_LOGISTIC:
+    if settings.name == PCA_LOGISTIC and settings.components == "pool":
+        features = _of_pool(material, settings, pool)
+        probability = logistic(
+            features[learn], targets[learn], features[test], kind="single", classes=count
+        )
+    elif settings.name == PCA_LOGISTIC:
         probability = pca_floor(
             material.images.stored,
             targets,
@@ -53,6 +59,20 @@ def classify(
     else:
         probability = _network(material, settings, learn=learn, test=test, seed=seed, folder=folder)
     return class_scores(targets[test], probability)
+
+
+_last: tuple[np.ndarray, bytes, np.ndarray] | None = None
+
+
+def _of_pool(
+    material: Material, settings: LearnerSettings, pool: Int[np.ndarray, " p"]
+) -> Float[np.ndarray, "n k"]:
+    """Return the components of a pool; those of the last pool are kept, for its cells follow."""
+    global _last
+    stored, key = material.images.stored, pool.tobytes()
+    if _last is None or _last[0] is not stored or _last[1] != key:
+        _last = (stored, key, pool_components(stored, pool, size_px=settings.thumbnail_px))
+    return _last[2]
 
 
 def _network(

@@ -85,6 +85,10 @@ class LearnerSettings(_Settings):
     """How images are prepared for it; the embedding has its own."""
     thumbnail_px: int = Field(default=64, ge=4)
     """Side of the thumbnails of ``pca-logistic``."""
+    components: Literal["subset", "pool"] = "subset"
+    """What gives the principal components of ``pca-logistic``. ``subset``: the images that are
+    learnt from, a quarter as many components as images and at most 64. ``pool``: all images of the
+    training pool, labelled or not, and always 64."""
     augment: Augment = Field(default_factory=Augment)
     """Random changes of the training images; for ``unet`` only flips, which move its masks too."""
     normalise: Literal["none", "dataset", "image"] = "dataset"

@@ -257,6 +257,7 @@ class _Study:
             size,
             rows,
             one.test,
+            one.pool,
             patients=len(set(self.material.patients[rows])),
             groups=len(set(self.groups[rows])),
             classes=dict(zip(classes, counts, strict=True)),
@@ -343,7 +344,7 @@ def _warnings(findings: Findings, preset: EnrichStudyPreset) -> list[str]:
 def _done(study: _Study, cells: pd.DataFrame) -> dict[str, object]:
     preset = study.preset
     learner = preset.learner
-    length = "none" if learner.name == "pca-logistic" else (
+    length = f"components of the {learner.components}" if learner.name == "pca-logistic" else (
         f"{learner.steps} steps for every subset" if learner.length == "steps"
         else f"{learner.fit.epochs} epochs for every subset"
     )  # fmt: skip
