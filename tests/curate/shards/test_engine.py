@@ -11,6 +11,7 @@ from tests.curate.shards.clips import clip_manifest, clip_values
 from tests.curate.shards.encoders import TableEncoder
 from tests.curate.shards.here import in_this_process
 
+from medglean.curate.duplicates import near_duplicates
 from medglean.curate.order import Limits
 from medglean.curate.select import select
 from medglean.curate.shards import covering, engine
@@ -174,6 +175,25 @@ def test_budget_is_met_though_most_of_a_shard_fails(images, whole, tmp_path, her
     assert len(found.parts) == SHARDS - 1
     assert len(found.problems) == len(first)
     assert not set(map(str, found.ranking.order)) & set(first)
+
+
+def test_near_duplicates_are_all_those_within_a_shard(images, tmp_path, here):
+    manifest, values, _ = images
+
+    run = run_sharded(
+        manifest, encoder=encoder_of(manifest, zero=("9",)), out=tmp_path / "run", alike=0.4,
+        most_pairs=50, **OPTIONS,
+    )  # fmt: skip
+
+    usable = values.copy()
+    usable[9] = 0
+    everywhere = near_duplicates(usable, threshold=0.4)
+    home = run.plan.shard_of
+    within = everywhere.select(home[everywhere.first] == home[everywhere.second])
+    assert 50 < len(within) < len(everywhere)
+    assert run.pairs.total == len(within)
+    for name in ("first", "second", "similarity"):
+        assert getattr(run.pairs, name).tolist() == getattr(within, name)[:50].tolist()
 
 
 def test_limits_and_preselected_images(images, tmp_path, here):

@@ -7,6 +7,7 @@
     embeddings/     one part per shard, see `parts`
     candidates/     what each shard put forward
     coverage/       how similar each image is to the nearest selected one
+    pairs/          near-duplicates within each shard, where they were asked for
 
 All workers must see the folder and the images under the same paths. The process that calls
 `run_sharded` holds the manifest, the start and the candidates; never all embeddings.
@@ -14,36 +15,26 @@ All workers must see the folder and the images under the same paths. The process
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from medglean.curate.duplicates import MOST_PAIRS, Pairs
 from medglean.curate.order import Limits, Ranking
 from medglean.curate.shards import covering, select
 from medglean.curate.shards.cluster import Progress, connect
 from medglean.curate.shards.covering import Certificate
-from medglean.curate.shards.embedding import (
-    EMBEDDINGS,
-    IMAGES,
-    Encoder,
-    check_encoder,
-    images_path,
-)
-from medglean.curate.shards.parts import FORMAT
+from medglean.curate.shards.embedding import EMBEDDINGS, Encoder, check_encoder
+from medglean.curate.shards.folder import prepare_folder
+from medglean.curate.shards.pairs import list_pairs
 from medglean.curate.shards.plan import ShardPlan, by_unit, candidate_counts
-from medglean.curate.shards.ranking import hash_of
 from medglean.curate.shards.stages import Choice, Stages
 from medglean.data.manifest import Manifest
-from medglean.errors import Problem, RunFolderError, UsageError
-from medglean.files import write_json
-
-PLAN_NAME = "plan.json"
+from medglean.errors import Problem, UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +58,8 @@ class ShardedRun:
     certificate
         What the selection can lose in covering radius; its factor is infinite where nothing can
         be said (method ``"random"``, limits, a stop similarity).
+    pairs
+        Near-duplicates of which both images are in one shard; None where they were not asked for.
     """
 
     parts: tuple[Path, ...]
@@ -76,6 +69,7 @@ class ShardedRun:
     usable: Bool[np.ndarray, " n"]
     mean_similarity: float
     certificate: Certificate
+    pairs: Pairs | None = None
 
 
 def run_sharded(
@@ -93,6 +87,8 @@ def run_sharded(
     oversample: float | None = None,
     stop_similarity: float | None = None,
     batch: int = 64,
+    alike: float | None = None,
+    most_pairs: int = MOST_PAIRS,
     address: str | None = None,
     cpus: int | None = None,
     gpus_per_worker: float = 0.0,
@@ -130,6 +126,9 @@ def run_sharded(
         As on one machine.
     batch
         How many images the encoder is given at once.
+    alike, most_pairs
+        Similarity from which on two images of one shard are listed as near-duplicates, and how
+        many pairs are kept; None: none are looked for.
     address, cpus, gpus_per_worker
         See `medglean.curate.shards.cluster.connect`.
     resume
@@ -149,7 +148,7 @@ def run_sharded(
     _check_counts(budget, start, method, preselected=len(preselected) > 0)
     plan = by_unit(manifest.groups("patient"), shards=shards, by=manifest.grouped_by)
     candidate_counts(plan.sizes, picks=budget, oversample=oversample)  # refuses what cannot be
-    _prepare(Path(out), manifest, plan, check_encoder(encoder), resume=resume)
+    prepare_folder(Path(out), manifest, plan, check_encoder(encoder), resume=resume)
     with connect(address=address, cpus=cpus, gpus_per_worker=gpus_per_worker) as cluster:
         stages = Stages(cluster, Path(out), plan, progress or _silent)
         marks = stages.embed(encoder, batch=batch)
@@ -167,6 +166,9 @@ def run_sharded(
         choose = stages.farthest if method == "enrich" else stages.random
         ranking, selected = choose(marks, usable, choice)
         lowest, mean = stages.cover(marks, selected)
+        pairs = None
+        if alike is not None:
+            pairs = list_pairs(stages, marks, threshold=alike, most=most_pairs)
     bounded = method == "enrich" and not choice.limits.any and stop_similarity is None
     return ShardedRun(
         parts=tuple(stages.part(EMBEDDINGS, mark).path for mark in marks if mark["usable"]),
@@ -178,6 +180,7 @@ def run_sharded(
         certificate=covering.certify(ranking, picks=budget - start, lowest_similarity=lowest)
         if bounded
         else Certificate(covering.angle(lowest), 0.0, math.inf),
+        pairs=pairs,
     )
 
 
@@ -189,45 +192,6 @@ def _check_counts(budget: int, start: int, method: str, *, preselected: bool) ->
         raise UsageError(
             f"start must lie between {least} and the budget {budget}, got {start}: the start is a "
             "part of the selection, and without it only preselected images can be begun with."
-        )
-
-
-def _prepare(out: Path, manifest: Manifest, plan: ShardPlan, encoder: str, *, resume: bool) -> None:
-    """Write the plan and the manifest of each shard, or check that they are those of the folder."""
-    asked = {
-        "format": FORMAT,
-        "manifest": manifest.hash,
-        "encoder": encoder,
-        "shards": plan.shards,
-        "by": plan.by,
-        "shard_of": hash_of(plan.shard_of),
-    }
-    path = out / PLAN_NAME
-    if path.exists():
-        if not resume:
-            raise RunFolderError(
-                f"{out}: holds a run over shards. Resume, or choose another folder."
-            )
-        _compare(path, asked)
-    (out / IMAGES).mkdir(parents=True, exist_ok=True)
-    for shard in range(plan.shards):
-        manifest.select(plan.rows(shard)).write(images_path(out, shard))
-    write_json(path, asked)
-
-
-def _compare(path: Path, asked: dict[str, Any]) -> None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        other = [name for name, value in asked.items() if found.get(name) != value]
-    except (ValueError, AttributeError) as error:
-        raise RunFolderError(
-            f"{path}: unreadable, so nobody knows what the shards beside it are of. Choose another "
-            "folder."
-        ) from error
-    if other:
-        raise RunFolderError(
-            f"{path.parent}: its shards were made with another {', '.join(other)}. Choose another "
-            "folder, or go back to what they were made with."
         )
 
 
