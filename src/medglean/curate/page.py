@@ -19,7 +19,7 @@ from medglean.curate.page_tables import (
 )
 from medglean.curate.pictures import Picture
 from medglean.errors import Problem
-from medglean.runs.report import Metric, Report, Table
+from medglean.runs.report import Figure, Metric, Report, Table
 
 __all__ = ["Cost", "curation_report"]
 
@@ -36,6 +36,7 @@ def curation_report(
     provenance: Mapping[str, Any] | None = None,
     map_names: str | None = None,
     train_preset: str = "cxr-small",
+    figures: Sequence[Figure] | None = None,
     seed: int = 0,
 ) -> Report:
     """Make the page of a curation.
@@ -58,6 +59,8 @@ def curation_report(
         Column whose values the map tells apart, such as ``site``; by default the label.
     train_preset
         Preset that the next command names.
+    figures
+        In place of the charts, which need the embedding of all images.
     seed
         Of the map.
     """
@@ -76,7 +79,7 @@ def curation_report(
             *conflict_tables(curation),
         ],
         figures=[
-            *charts(curation, map_names=map_names, seed=seed),
+            *(charts(curation, map_names=map_names, seed=seed) if figures is None else figures),
             *([] if picture is None else examples(curation, picture)),
         ],
         problems=list(problems),

@@ -130,10 +130,7 @@ def connect(
         If Ray is not installed or already connected, the cluster cannot be reached, or it has
         fewer than two CPUs.
     """
-    # nothing is sent anywhere; read when Ray is first imported and by the processes it starts
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    ray = _import()
+    ray = require_ray()
     if cpus is not None and (cpus < LEAST_CPUS or address is not None):
         raise UsageError(
             f"cpus={cpus}, address={address!r}: a cluster here needs at least {LEAST_CPUS} CPUs, "
@@ -214,7 +211,17 @@ def _told() -> Iterator[None]:
         ) from error
 
 
-def _import() -> ModuleType:
+def require_ray() -> ModuleType:
+    """Import Ray, set up so that it sends and says nothing, and return the module.
+
+    Raises
+    ------
+    UsageError
+        If it is not installed.
+    """
+    # nothing is sent anywhere; read when Ray is first imported and by the processes it starts
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError as error:

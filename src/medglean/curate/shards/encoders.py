@@ -14,7 +14,7 @@ from medglean.curate.embed.pictures import prepare_pictures
 from medglean.curate.embed.settings import EmbeddingSettings
 from medglean.curate.shards.embedding import Answer
 from medglean.data.manifest import Manifest
-from medglean.errors import EmbeddingError, ReadError, UsageError
+from medglean.errors import EmbeddingError, Problem, ReadError, UsageError
 from medglean.files import sha256_of_file, sha256_of_json, write_bytes
 from medglean.fitting.progress import FitProgress
 
@@ -43,6 +43,11 @@ class ImageEncoder:
     learnt: Encoder | None = None
     file: Path | None = None
     _ready: Encoder | None = field(default=None, repr=False)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What to know about what was learnt."""
+        return () if self.learnt is None else self.learnt.problems
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ready": None}
@@ -107,7 +112,7 @@ def make_encoder(
         If the settings need all images at once: arrays made elsewhere, ``centre``, a sampled
         embedding, marks that never move within a clip.
     """
-    _refuse(settings)
+    refuse_settings(settings)
     if settings.encoder in ("backbone", "file"):
         return _given(settings)
     learnt = _learn(manifest, settings, folder, seed, workers, fit_progress)
@@ -134,7 +139,14 @@ def _given(settings: EmbeddingSettings) -> ImageEncoder:
     return ImageEncoder(settings, record, file=path)
 
 
-def _refuse(settings: EmbeddingSettings) -> None:
+def refuse_settings(settings: EmbeddingSettings) -> None:
+    """Refuse what cannot be embedded batch by batch.
+
+    Raises
+    ------
+    UsageError
+        If a setting needs all images, or all of a clip, at once.
+    """
     needs = {
         "encoder = 'arrays'": settings.encoder == "arrays",
         "centre": settings.centre,

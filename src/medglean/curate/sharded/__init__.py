@@ -1,0 +1,1 @@
+"""The command over shards: what is asked, what is found, and what the page says."""
