@@ -22,7 +22,7 @@ def test_the_whole_pipeline_ends_in_a_report(tmp_path):
     assert stored["metrics"][0]["name"] == "AUROC"
     assert "synthetic" in said[0]
     assert any("AUROC" in line for line in said)
-    for part in ("audit", "run", "evaluation"):
+    for part in ("audit", "worklist", "run", "evaluation"):
         assert (tmp_path / "demo" / part / "done").is_file()
     with pytest.raises(RunFolderError, match=r"demo: not empty"):
         run_demo(tmp_path / "demo", say=said.append)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "Curator": "medglean.curate.curator",
     "Manifest": "medglean.data.manifest",
     "Picture": "medglean.data.picture",
     "audit": "medglean.api",
@@ -23,6 +24,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Curator",
     "Manifest",
     "Picture",
     "__version__",
@@ -36,6 +38,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from medglean.api import audit, evaluate, index, predict, train
+    from medglean.curate.curator import Curator
     from medglean.data.manifest import Manifest
     from medglean.data.picture import Picture
     from medglean.data.readers import read

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medglean.runs.report import Report
 
 CAPABILITIES = ("classify",)
+ENGINES = ("local", "ray")
 
 
 def index(
@@ -90,7 +91,7 @@ def audit(
     from medglean.data.audit_result import check_gates
 
     check_gates(fail_on)
-    given = _manifest(manifest)
+    given = as_manifest(manifest)
     with progress("looking at images", total=len(given)) as tell:
         found = look(given, workers=workers, progress=tell)
     if out is not None:
@@ -110,6 +111,10 @@ def curate(
     resume: bool = False,
     cache: str | Path | None = None,
     workers: int = 2,
+    engine: Literal["local", "ray"] = "local",
+    shards: int | None = None,
+    oversample: float | None = None,
+    address: str | None = None,
     command: Sequence[str] | None = None,
 ) -> Report:
     """Choose which images to label; see :func:`medglean.curate.task.curate`.
@@ -134,15 +139,44 @@ def curate(
         Folder of decoded images; by default ``.medglean-cache`` beside the manifest.
     workers
         Images decoded at the same time.
+    engine
+        ``"ray"``: over shards, with Ray; see :func:`medglean.curate.sharded.task.curate_sharded`.
+    shards, oversample, address
+        For ``"ray"`` alone.
+
+    Raises
+    ------
+    UsageError
+        If an argument is of the other engine, or cannot be met.
     """
-    from medglean.curate import task
     from medglean.curate.settings import CuratePreset
     from medglean.runs.preset import load_preset
 
+    _check_engine(engine, shards=shards, oversample=oversample, address=address, cache=cache)
     settings = load_preset(preset, CuratePreset, overrides=overrides)
+    if engine == "ray":
+        from medglean.curate.sharded.task import curate_sharded
+
+        with progress("embedding shards") as tell:
+            return curate_sharded(
+                as_manifest(manifest),
+                settings,
+                budget=budget,
+                out=Path(out),
+                command=sys.argv if command is None else command,
+                shards=shards,
+                oversample=oversample,
+                address=address,
+                preselected=None if preselected is None else Path(preselected),
+                resume=resume,
+                workers=workers,
+                progress=lambda stage, done, of: tell(done, of) if stage == "embed" else None,
+            )
+    from medglean.curate import task
+
     with progress("decoding and embedding images") as tell:
         return task.curate(
-            _manifest(manifest),
+            as_manifest(manifest),
             settings,
             budget=budget,
             out=Path(out),
@@ -152,6 +186,21 @@ def curate(
             cache=None if cache is None else Path(cache),
             workers=workers,
             progress=tell,
+        )
+
+
+def _check_engine(engine: str, *, cache: str | Path | None, **of_shards: object) -> None:
+    if engine not in ENGINES:
+        raise UsageError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}.")
+    given = [name for name, value in of_shards.items() if value is not None]
+    if engine == "local" and given:
+        raise UsageError(
+            f"{', '.join(given)}: for the engine ray alone. Add --engine ray, or leave it out."
+        )
+    if engine == "ray" and cache is not None:
+        raise UsageError(
+            "cache: over shards no decoded image is kept. Leave it out; embeddings are kept in the "
+            "run's folder."
         )
 
 
@@ -194,7 +243,7 @@ def train(
 
     _check_capability(capability)
     settings = load_preset(preset, ClassifyPreset, overrides=overrides)
-    given = _manifest(manifest)
+    given = as_manifest(manifest)
     with progress("decoding images") as tell:
         return task.fit(
             given,
@@ -222,7 +271,7 @@ def plan(
 
     _check_capability(capability)
     settings = load_preset(preset, ClassifyPreset, overrides=overrides)
-    chosen = choose(_manifest(manifest), settings)
+    chosen = choose(as_manifest(manifest), settings)
     parts = chosen.manifest.frame["split"].value_counts()
     counts = ", ".join(f"{int(parts.get(part, 0)):,} {part}" for part in ("train", "val", "test"))
     return [
@@ -320,7 +369,7 @@ def evaluate(
     with progress("decoding images") as tell:
         return task.evaluate(
             Path(run),
-            _manifest(manifest),
+            as_manifest(manifest),
             out=Path(out),
             split=split,
             command=sys.argv if command is None else command,
@@ -332,7 +381,8 @@ def evaluate(
         )
 
 
-def _manifest(given: str | Path | Manifest) -> Manifest:
+def as_manifest(given: str | Path | Manifest) -> Manifest:
+    """Return a manifest, read from its file where that is given."""
     return given if isinstance(given, Manifest) else Manifest.read(given)
 
 
@@ -340,70 +390,4 @@ def _check_capability(capability: str) -> None:
     if capability not in CAPABILITIES:
         raise UsageError(
             f"{capability!r} cannot be trained; expected one of {', '.join(CAPABILITIES)}."
-        )
-
-
-def study_floor(
-    manifest: str | Path | Manifest,
-    *,
-    preset: str | Path = "cxr-small",
-    out: str | Path,
-    overrides: Sequence[str] = (),
-    resume: bool = False,
-    cache: str | Path | None = None,
-    workers: int = 2,
-    command: Sequence[str] | None = None,
-) -> Report:
-    """Train a classifier and set it beside its floor and the shortcut probes.
-
-    See :func:`medglean.classify.study.floor`.
-    """
-    from medglean.classify.settings import ClassifyPreset
-    from medglean.classify.study import floor
-    from medglean.runs.preset import load_preset
-
-    settings = load_preset(preset, ClassifyPreset, overrides=overrides)
-    with progress("decoding images") as tell:
-        return floor(
-            _manifest(manifest),
-            settings,
-            out=Path(out),
-            command=sys.argv if command is None else command,
-            resume=resume,
-            cache=None if cache is None else Path(cache),
-            workers=workers,
-            progress=tell,
-        )
-
-
-def study_enrich(
-    manifest: str | Path | Manifest,
-    *,
-    preset: str | Path = "enrich-study",
-    out: str | Path,
-    overrides: Sequence[str] = (),
-    resume: bool = False,
-    cache: str | Path | None = None,
-    workers: int = 2,
-    command: Sequence[str] | None = None,
-) -> Report:
-    """Compare ways of choosing images by what a classifier or a U-Net learns from them.
-
-    See :func:`medglean.curate.study.task.enrich`.
-    """
-    from medglean.curate.study.settings import EnrichStudyPreset
-    from medglean.curate.study.task import enrich
-    from medglean.runs.preset import load_preset
-
-    settings = load_preset(preset, EnrichStudyPreset, overrides=overrides)
-    with progress("decoding and embedding images") as tell:
-        return enrich(
-            _manifest(manifest),
-            settings,
-            out=Path(out),
-            command=sys.argv if command is None else command,
-            resume=resume,
-            cache=None if cache is None else Path(cache),
-            workers=workers,
-            progress=tell,
         )

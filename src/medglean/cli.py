@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 import sys
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,24 @@ import typer
 
 from medglean.errors import UsageError
 from medglean.exits import status_of
+from medglean.options import (
+    Cache,
+    Capability,
+    Data,
+    Device,
+    Engine,
+    Frames,
+    KeepIds,
+    KeyFile,
+    OnDevice,
+    Out,
+    Part,
+    Resume,
+    Run,
+    Seed,
+    Study,
+    Workers,
+)
 
 app = typer.Typer(
     name="medglean",
@@ -28,52 +45,6 @@ app = typer.Typer(
         "Research software, never a diagnosis."
     ),
 )
-
-
-class Capability(StrEnum):
-    """What can be trained."""
-
-    classify = "classify"
-
-
-class Frames(StrEnum):
-    """What becomes a row of a manifest."""
-
-    each = "each"
-    file = "file"
-
-
-class Device(StrEnum):
-    """Where networks run."""
-
-    auto = "auto"
-    cpu = "cpu"
-    gpu = "gpu"
-
-
-class Part(StrEnum):
-    """A part of a split."""
-
-    train = "train"
-    val = "val"
-    test = "test"
-
-
-Data = Annotated[Path, typer.Argument(help="Manifest: CSV or Parquet, one row per image.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make; must not exist.")]
-Run = Annotated[Path, typer.Argument(help="Folder of a finished training run.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything random; else the preset's.")]
-OnDevice = Annotated[Device, typer.Option("--device", help="Where the network runs.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier call stopped.")]
-Workers = Annotated[int, typer.Option(min=1, help="Images decoded at the same time.")]
-KeepIds = Annotated[
-    bool, typer.Option("--keep-ids", help="Keep DICOM patient ids instead of pseudonyms.")
-]
-KeyFile = Annotated[Path | None, typer.Option(help="Key of the pseudonyms; see the docs.")]
-Cache = Annotated[
-    Path | None,
-    typer.Option(help="Folder of decoded images; by default .medglean-cache by the manifest."),
-]
 
 
 def _say(text: str = "") -> None:
@@ -209,6 +180,16 @@ def curate(
     resume: Resume = False,
     cache: Cache = None,
     workers: Workers = 2,
+    engine: Annotated[
+        Engine, typer.Option(help="ray: over shards of patients; needs the extra ray.")
+    ] = Engine.local,
+    shards: Annotated[int | None, typer.Option(min=1, help="For ray: number of shards.")] = None,
+    oversample: Annotated[
+        float | None, typer.Option(help="For ray: candidates per shard, times its share.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="For ray: a running cluster, such as auto.")
+    ] = None,
 ) -> None:
     """Choose which images to label first, and say why.
 
@@ -229,6 +210,10 @@ def curate(
         resume=resume,
         cache=cache,
         workers=workers,
+        engine=engine.value,
+        shards=shards,
+        oversample=oversample,
+        address=address,
     )
     _say(report.summary())
     for warning in report.warnings:
@@ -365,13 +350,6 @@ def report(
         _say(line)
 
 
-class Study(StrEnum):
-    """Experiments that end in one table."""
-
-    floor = "floor"
-    enrich = "enrich"
-
-
 @app.command()
 def study(
     name: Annotated[Study, typer.Argument(help="Which experiment.")],
@@ -380,28 +358,35 @@ def study(
         list[str] | None, typer.Argument(help="Settings to change, such as fit.epochs=3.")
     ] = None,
     out: Out = Path("study"),
-    preset: Annotated[str, typer.Option(help="Recipe of the network.")] = "cxr-small",
+    preset: Annotated[
+        str | None, typer.Option(help="Recipe; by default cxr-small, or enrich-small.")
+    ] = None,
     seed: Seed = None,
     resume: Resume = False,
     cache: Cache = None,
     workers: Workers = 2,
 ) -> None:
-    """Run an experiment: `floor` sets a network beside what needs no network.
+    """Run an experiment and write its table and its figures.
 
-    Example: medglean study floor scans.parquet -o runs/floor
+    `floor` sets a network beside what needs no network. `enrich` compares ways of choosing the
+    images to label by what is learnt from them.
+
+    Example: medglean study enrich clips.parquet -o runs/clips labels.positive=ill
     """
-    from medglean import api
+    from medglean import studies
 
-    changes = [] if seed is None else [f"fit.seed={seed}"]
-    found = api.study_floor(
+    run = {Study.floor: studies.floor, Study.enrich: studies.enrich}[name]
+    key = "fit.seed" if name is Study.floor else "seed"
+    found = run(
         data,
-        preset=preset,
+        **({} if preset is None else {"preset": preset}),
         out=out,
-        overrides=[*changes, *(overrides or [])],
+        overrides=[*([] if seed is None else [f"{key}={seed}"]), *(overrides or [])],
         resume=resume,
         cache=cache,
         workers=workers,
     )
+    _say(found.sentence)
     for metric in found.metrics:
         _say(metric.text())
     _say(f"{name.value}: {out / 'report.html'}")

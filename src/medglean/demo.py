@@ -20,7 +20,7 @@ def run_demo(
     overrides: tuple[str, ...] = OVERRIDES,
     say: Callable[[str], None],
 ) -> Path:
-    """Make phantoms, index, audit, train, evaluate, report.
+    """Make phantoms, index, audit, curate, train, evaluate, report.
 
     Parameters
     ----------
@@ -54,16 +54,25 @@ def run_demo(
         )
     out.mkdir(parents=True, exist_ok=True)
     command = ["medglean", "demo", "--seed", str(seed)]
-    say("1/5  Making synthetic chest X-rays, with and without an opacity ...")
+    say("1/6  Making synthetic chest X-rays, with and without an opacity ...")
     images = out / "images"
     write_cxr(images, patients=patients, size_px=SIZE_PX, seed=seed)
-    say("2/5  Indexing the folder ...")
+    say("2/6  Indexing the folder ...")
     manifest = out / "manifest.parquet"
     say(_indented(api.index(images, out=manifest).summary()))
-    say("3/5  Auditing: unreadable files, duplicates, shortcuts ...")
+    say("3/6  Auditing: unreadable files, duplicates, shortcuts ...")
     audit = api.audit(manifest, out=out / "audit", command=command)
     say(_indented("\n".join(audit.summary_lines())))
-    say("4/5  Training a classifier from scratch ...")
+    say("4/6  Curating: which fifth of the images to label first ...")
+    curated = api.curate(
+        manifest,
+        budget="20%",
+        out=out / "worklist",
+        overrides=[f"seed={seed}"],
+        command=command,
+    )
+    say(_indented(curated.sentence))
+    say("5/6  Training a classifier from scratch ...")
     trained = api.train(
         "classify",
         "cxr-small",
@@ -73,11 +82,12 @@ def run_demo(
         command=command,
     )
     say(_indented(trained.summary()))
-    say("5/5  Evaluating it on the patients that were kept aside ...")
+    say("6/6  Evaluating it on the patients that were kept aside ...")
     evaluated = api.evaluate(
         out / "run", manifest, out=out / "evaluation", split="test", command=command
     )
     say(_indented(evaluated.summary()))
+    say(f"Work list:         {out / 'worklist' / 'report.html'}")
     say(f"Training report:   {out / 'run' / 'report.html'}")
     return out / "evaluation" / "report.html"
 

@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from tests.curate.study.conftest import small_preset
+from tests.curate.study.conftest import SMALL, small_preset
 
+from medglean import cli
 from medglean.curate.study import cells as cells_module
 from medglean.curate.study.settings import EnrichStudyPreset
 from medglean.curate.study.task import enrich
@@ -192,3 +193,17 @@ def test_a_score_that_is_undefined_is_refused():
     }  # fmt: skip
     with pytest.raises(DataError, match="cell random 4 of replicate 0: auroc is undefined on"):
         cells_module.table([record], primary="auroc")
+
+
+def test_the_command_writes_the_study_and_leaves_a_finished_one_alone(clips, tmp_path, capsys):
+    out = tmp_path / "study"
+    arguments = ["study", "enrich", str(clips), "-o", str(out), "--seed", "5", *SMALL]
+
+    assert cli.run(arguments) == 0
+    told = capsys.readouterr().out
+    assert f"enrich: {out / 'report.html'}" in told
+    records = json.loads((out / "results.json").read_text())
+    assert "seed = 5" in (out / "preset.toml").read_text()
+    page = (out / "report.html").stat().st_mtime_ns
+    assert cli.run([*arguments, "--resume"]) == 0
+    assert (out / "report.html").stat().st_mtime_ns == page
