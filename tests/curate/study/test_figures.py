@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from tests.curate.study.conftest import small_preset
-from tests.curate.study.test_analysis import FIVE, found
+from tests.curate.study.test_analysis import FIVE, FULL, found
 
 from medglean.curate.study.figures import gain_curves, learning_curves, similarity_histogram
 from medglean.curate.study.page import (
@@ -61,6 +61,14 @@ def test_what_is_enough_and_what_it_saves():
     )
 
 
+def test_the_sentence_tells_how_few_reach_the_mean_of_all():
+    lower = {key: [0.7] * 5 if key == FULL else row for key, row in FIVE.items()}
+
+    assert sentence(found(lower), small_preset()) == (
+        "All 100 images teach AUROC 0.700; 10 (10 %) chosen by enrich teach 0.720."
+    )
+
+
 def test_too_few_replicates_are_told_wherever_a_test_stands():
     few, preset = found({key: row[:3] for key, row in FIVE.items()}), small_preset()
 
@@ -69,7 +77,7 @@ def test_too_few_replicates_are_told_wherever_a_test_stands():
     table = enough_table(few, preset)
     assert table.note.startswith("3 replicates against 3 cannot")
     assert table.rows[0][2:] == ["n/a"] * 4
-    assert sentence(few, preset).endswith("10 chosen by enrich teach 0.710.")
+    assert sentence(few, preset).endswith("50 (50 %) chosen by enrich teach 0.800.")
 
 
 def test_intervals_stay_within_what_a_score_can_be():

@@ -83,7 +83,7 @@ def enough_table(findings: Findings, preset: EnrichStudyPreset) -> Table:
     seconds = preset.label_seconds
     rows: list[list[object]] = []
     for method, point in findings.enough.items():
-        reached = next((p for p in findings.of(method) if p.mean >= findings.full.mean), None)
+        reached = _reached(findings, method)
         row: list[object] = [method, UNDEFINED if reached is None else _size(reached)]
         if point is None or not findings.can_reach:
             rows.append([*row, *[UNDEFINED] * 4])
@@ -182,11 +182,22 @@ def _metric(point: Point, findings: Findings, preset: EnrichStudyPreset) -> Metr
     )
 
 
+def _reached(findings: Findings, method: str) -> Point | None:
+    """Return the smallest subset whose mean score is that of all images."""
+    return next((p for p in findings.of(method) if p.mean >= findings.full.mean), None)
+
+
 def sentence(findings: Findings, preset: EnrichStudyPreset) -> str:
     """Return what the study comes to, in one or two sentences."""
     name, full = score_name(preset), findings.full
     head = f"All {_whole(full.images)} images teach {name} {full.mean:.3f}"
     method = findings.methods[0]
+    reached = _reached(findings, method)
+    if reached is not None:
+        return (
+            f"{head}; {_whole(reached.images)} ({100 * reached.images / full.images:.0f} %) chosen "
+            f"by {method} teach {reached.mean:.3f}."
+        )
     enough = findings.enough[method]
     if enough is None or not findings.can_reach:
         smallest = findings.of(method)[0]
