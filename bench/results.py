@@ -4,10 +4,12 @@ r"""Write measured numbers into docs/results.md; nobody types them.
     python bench/results.py study kermany runs/kermany/results.json --asked ">= 0.99"
     python bench/results.py study shift runs/shift/results.json \
         --page docs/explanation/small-preset.md
+    python bench/results.py tables pocus runs/pocus --titles "AUROC" "Gain over random-groups"
 
 ``bench`` runs scripts of this folder one after the other and writes the table of speeds.
 ``study`` takes the results.json of a ``medglean study`` and writes the table of that name; the
-number asked for stands beside its first row.
+number asked for stands beside its first row. ``tables`` takes tables of a run's report, by how
+their titles begin.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medglean.runs.tables import results_table, update_block
+from medglean.runs.tables import markdown_table, results_table, update_block
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "results.md"
@@ -39,12 +42,44 @@ def measure(name: str) -> list[dict[str, Any]]:
     return [{**r, "command": f"python bench/{name}.py", "machine": machine} for r in records]
 
 
+def report_tables(run: Path, titles: Sequence[str]) -> dict[str, Any]:
+    """Return some tables of a run's report with the command that made them."""
+    report = json.loads((run / "report.json").read_text())
+    command = report["provenance"]["command"]
+    words = command.split() if isinstance(command, str) else command
+    words = ["medglean" if word.endswith("medglean") else word for word in words]
+    tables = [
+        {key: table[key] for key in ("title", "columns", "rows", "note")}
+        for table in report["tables"]
+        if any(table["title"].startswith(title) for title in titles)
+    ]
+    return {
+        "sentence": report["sentence"],
+        "command": " ".join(word for word in words if word != "--resume"),
+        "machine": f"{report['provenance']['cpu']['count']} CPU cores",
+        "tables": tables,
+    }
+
+
+def markdown_of(told: dict[str, Any]) -> str:
+    """Return the tables of a report as Markdown."""
+    parts = [told["sentence"], f"`{told['command']}`, {told['machine']}."]
+    for table in told["tables"]:
+        parts += [
+            f"**{table['title']}.**",
+            markdown_table(table["columns"], table["rows"]),
+            table["note"],
+        ]
+    return "\n\n".join(part for part in parts if part)
+
+
 def main() -> int:
     """Update the page and the numbers that it is made from."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["bench", "study"])
+    parser.add_argument("kind", choices=["bench", "study", "tables"])
     parser.add_argument("names", nargs="+")
     parser.add_argument("--asked", default="")
+    parser.add_argument("--titles", nargs="+", default=["AUROC", "Jaccard", "Gain", "How few"])
     parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
     kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
@@ -53,6 +88,10 @@ def main() -> int:
         for name in arguments.names:
             table[name] = measure(name)
         update_block(PAGE, "speed", results_table(r for name in table for r in table[name]))
+    elif arguments.kind == "tables":
+        name, run = arguments.names
+        kept[name] = report_tables(Path(run), arguments.titles)
+        update_block(arguments.page, name, markdown_of(kept[name]))
     else:
         name, file = arguments.names
         records = json.loads(Path(file).read_text())

@@ -203,6 +203,7 @@ def test_the_command_writes_the_study_and_leaves_a_finished_one_alone(clips, tmp
     told = capsys.readouterr().out
     assert f"enrich: {out / 'report.html'}" in told
     records = json.loads((out / "results.json").read_text())
+    assert any("enrich" in record["name"] for record in records)
     assert "seed = 5" in (out / "preset.toml").read_text()
     page = (out / "report.html").stat().st_mtime_ns
     assert cli.run([*arguments, "--resume"]) == 0
