@@ -144,7 +144,7 @@ def test_a_second_call_takes_the_values_of_the_first(bars, run, tmp_path, monkey
     "changes",
     [
         {"seed": 1},
-        {"images": Recipe(size_px=(8, 8))},
+        {"images": Recipe(size_px=(24, 24))},
         {"pca": {"components": 2}},
         {"centre": True},
         {"mask": {"borders": True}},

@@ -11,7 +11,7 @@ import pytest
 from tests.curate.shards.here import in_this_process
 
 from medglean.curate.embed import EmbeddingSettings, embed
-from medglean.curate.shards import engine
+from medglean.curate.shards import encoders, engine
 from medglean.curate.shards.embedding import EMBEDDINGS
 from medglean.curate.shards.encoders import make_encoder
 from medglean.curate.shards.engine import run_sharded
@@ -83,7 +83,7 @@ def test_encoder_can_be_sent_to_a_worker(pictures, tmp_path, settings):
 
 
 def test_hash_changes_with_weights_and_preparation(pictures, tmp_path):
-    other = PCA.model_copy(update={"images": PCA.images.model_copy(update={"size_px": (8, 8)})})
+    other = PCA.model_copy(update={"images": PCA.images.model_copy(update={"size_px": (24, 24)})})
     fewer = PCA.model_copy(update={"pca": PCA.pca.model_copy(update={"components": 3})})
 
     hashes = {
@@ -92,6 +92,27 @@ def test_hash_changes_with_weights_and_preparation(pictures, tmp_path):
     }
 
     assert len(hashes) == 3
+
+
+def test_components_are_found_once(pictures, tmp_path, monkeypatch):
+    folder = tmp_path / "encoder"
+    first = make_encoder(pictures, PCA, folder=folder, workers=0)
+    before = (folder / "encoder.safetensors").read_bytes()
+    good = pictures.select(list(range(5)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoders, "prepare_pictures", None)  # reads the images to learn from
+        again = make_encoder(pictures, PCA, folder=folder, workers=0)
+    assert again.record == first.record
+    assert (again.encode(good)[0] == first.encode(good)[0]).all()
+
+    (folder / "encoder.safetensors").write_bytes(before[:-8] + bytes(8))
+    repaired = make_encoder(pictures, PCA, folder=folder, workers=0)
+    assert repaired.record == first.record
+    assert (folder / "encoder.safetensors").read_bytes() == before
+
+    other = make_encoder(pictures, PCA, folder=folder, seed=1, workers=0)
+    assert other.record["seed"] == 1
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from medglean.arrays import UnitBatch
 from medglean.curate.embed.encoder import Encoder
@@ -76,8 +79,7 @@ def fit_pca(
             f"{len(rows)} image(s) to find components of, expected at least 2. Check the column "
             "'split' and problems.csv."
         )
-    features = standardised if settings.features == "pixels" else oriented_gradients
-    flat = features(to_float(np.ascontiguousarray(stored[rows])))
+    flat = _features(settings.features)(to_float(np.ascontiguousarray(stored[rows])))
     mean, components, sd = principal_components(flat, count=settings.components)
     if len(components) == 0:
         raise DataError(
@@ -86,11 +88,6 @@ def fit_pca(
         )
     scale = 1.0 / sd if settings.whiten else np.ones(len(sd))
     matrix = np.ascontiguousarray((components * scale[:, None]).T)
-
-    def apply(images: UnitBatch, _: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b k"]:
-        values: np.ndarray = (features(images) - mean) @ matrix
-        return values
-
     explained = float((sd**2).sum() / max(flat.var(axis=0, ddof=1).sum(), 1e-300))
     record = {
         "name": "pca",
@@ -101,4 +98,21 @@ def fit_pca(
         "seed": seed,
         "quality": {"variance_explained": explained, "images": len(rows)},
     }
-    return Encoder(apply, record, weights=save({"mean": mean, "matrix": matrix}))
+    return stored_pca(save({"mean": mean, "matrix": matrix}), record)
+
+
+def stored_pca(weights: bytes, record: dict[str, Any]) -> Encoder:
+    """Return the encoder of which `fit_pca` gave these weights and this record."""
+    arrays = load(weights)
+    mean, matrix = arrays["mean"], arrays["matrix"]
+    features = _features(record["features"])
+
+    def apply(images: UnitBatch, _: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b k"]:
+        values: np.ndarray = (features(images) - mean) @ matrix
+        return values
+
+    return Encoder(apply, record, weights=weights)
+
+
+def _features(name: str) -> Callable[[UnitBatch], Float[np.ndarray, "b p"]]:
+    return standardised if name == "pixels" else oriented_gradients

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +17,10 @@ from medglean.curate.embed.settings import EmbeddingSettings
 from medglean.curate.shards.embedding import Answer
 from medglean.data.manifest import Manifest
 from medglean.errors import EmbeddingError, Problem, ReadError, UsageError
-from medglean.files import sha256_of_file, sha256_of_json, write_bytes
+from medglean.files import sha256_of_file, sha256_of_json, write_bytes, write_json
 from medglean.fitting.progress import FitProgress
 
-WEIGHTS = "encoder.safetensors"
+WEIGHTS, LEARNT = "encoder.safetensors", "encoder.json"
 
 
 @dataclass
@@ -102,7 +104,8 @@ def make_encoder(
     settings
         Which encoder.
     folder
-        Gets the encoder's log and checkpoints, and ``encoder.safetensors``.
+        Gets the encoder's log and checkpoints, ``encoder.safetensors`` and ``encoder.json``; what
+        an earlier call learnt there from the same images is used again.
     seed, workers, fit_progress
         As for `medglean.curate.embed.embed`.
 
@@ -115,13 +118,19 @@ def make_encoder(
     refuse_settings(settings)
     if settings.encoder in ("backbone", "file"):
         return _given(settings)
-    learnt = _learn(manifest, settings, folder, seed, workers, fit_progress)
+    drawn = _drawn(manifest, settings, seed)
+    prepared = settings.model_dump(mode="json", include={"images", "mask", "inputs"})
+    key = sha256_of_json([settings.pca.model_dump(mode="json"), prepared, drawn.hash, seed])
+    learnt = _kept(folder, key) if settings.encoder == "pca" else None
+    if learnt is None:
+        learnt = _learn(drawn, settings, folder, seed, workers, fit_progress)
     if learnt.weights is None:
         raise EmbeddingError(f"encoder {settings.encoder!r} gave no weights to know it by.")
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / WEIGHTS, learnt.weights)
-    prepared = settings.model_dump(mode="json", include={"images", "mask", "inputs"})
-    digest = sha256_of_json([sha256_of_file(folder / WEIGHTS), prepared])
+    sha256 = sha256_of_file(folder / WEIGHTS)
+    write_json(folder / LEARNT, {"key": key, "sha256": sha256, "record": learnt.record})
+    digest = sha256_of_json([sha256, prepared])
     return ImageEncoder(settings, {**learnt.record, **prepared, "sha256": digest}, learnt=learnt)
 
 
@@ -161,14 +170,8 @@ def refuse_settings(settings: EmbeddingSettings) -> None:
             )
 
 
-def _learn(
-    manifest: Manifest,
-    settings: EmbeddingSettings,
-    folder: Path,
-    seed: int,
-    workers: int,
-    fit_progress: FitProgress | None,
-) -> Encoder:
+def _drawn(manifest: Manifest, settings: EmbeddingSettings, seed: int) -> Manifest:
+    """Return the images that the encoder learns from."""
     rows = np.arange(len(manifest))
     if "split" in manifest.frame:
         rows = rows[(manifest.frame["split"] == "train").to_numpy(dtype=bool, na_value=False)]
@@ -176,6 +179,35 @@ def _learn(
     drawn = manifest.select(draw_training_rows(rows, count=count, seed=seed))
     if not len(drawn):
         raise EmbeddingError("no image is in the part 'train', so nothing can be learnt from.")
+    return drawn
+
+
+def _kept(folder: Path, key: str) -> Encoder | None:
+    """Return the components that an earlier run found; None where there are none, or of others.
+
+    Found anew with another number of threads they would differ in their last bits, and finished
+    shards would be of another encoder. The d-VAE has its checkpoints for this.
+    """
+    from medglean.curate.embed.components import stored_pca
+
+    try:
+        found = json.loads((folder / LEARNT).read_text(encoding="utf-8"))
+        weights = (folder / WEIGHTS).read_bytes()
+        if found["key"] != key or hashlib.sha256(weights).hexdigest() != found["sha256"]:
+            return None
+        return stored_pca(weights, found["record"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # never finished, or damaged: learnt anew
+
+
+def _learn(
+    drawn: Manifest,
+    settings: EmbeddingSettings,
+    folder: Path,
+    seed: int,
+    workers: int,
+    fit_progress: FitProgress | None,
+) -> Encoder:
     pictures = prepare_pictures(drawn, settings, cache=None, workers=workers)
     readable = np.flatnonzero(pictures.ok)
     if settings.encoder == "pca":
