@@ -14,6 +14,7 @@ import json
 import pkgutil
 import re
 import textwrap
+import tomllib
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-MARK = re.compile(r"<!-- generated: (?P<what>[a-z]+)(?: (?P<name>[\w.]+))? -->")
+MARK = re.compile(r"<!-- generated: (?P<what>[a-z]+)(?: (?P<name>[\w.-]+))? -->")
 PRESETS = Path(__file__).resolve().parents[1] / "src/medglean/presets"
 
 
@@ -98,14 +99,33 @@ def _row(parameter: Any) -> str:  # noqa: ANN401
     return f"| {name} | {shown} | {meaning.replace('|', chr(92) + '|').strip()} |"
 
 
+def _models() -> dict[str, type[BaseModel]]:
+    """Return by its task what a preset may say."""
+    from medglean.classify.settings import ClassifyPreset
+    from medglean.curate.settings import CuratePreset
+    from medglean.curate.study.settings import EnrichStudyPreset
+
+    return {
+        model.model_fields["task"].default: model
+        for model in (ClassifyPreset, CuratePreset, EnrichStudyPreset)
+    }
+
+
+def _model_of(path: Path) -> type[BaseModel]:
+    """Return what the preset of a file may say; an heir has its parent's task."""
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    if "task" not in table:
+        return _model_of(PRESETS / f"{table['inherits']}.toml")
+    return _models()[table["task"]]
+
+
 def write_presets() -> str:
     """Return a section for each preset that comes with the package."""
-    from medglean.classify.settings import ClassifyPreset
     from medglean.runs.preset import load_preset
 
     sections = []
     for path in sorted(PRESETS.glob("*.toml")):
-        source = load_preset(path, ClassifyPreset).source  # with what it inherits
+        source = load_preset(path, _model_of(path)).source  # with what it inherits
         lines = [f"## {path.stem}", "", f"From: {source.paper or 'our own'}.", ""]
         if source.deviations:
             lines += ["Departs from it:", "", *(f"- {line}" for line in source.deviations), ""]
@@ -114,11 +134,9 @@ def write_presets() -> str:
     return "\n\n".join(sections)
 
 
-def write_settings() -> str:
-    """Return a table of every setting of a classifier's preset: key, default, meaning."""
-    from medglean.classify.settings import ClassifyPreset
-
-    rows = _settings(ClassifyPreset, "")
+def write_settings(task: str) -> str:
+    """Return a table of every setting of a task's presets: key, default, meaning."""
+    rows = _settings(_models()[task], "")
     return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
 
 

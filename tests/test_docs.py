@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from medglean.cli import app
+from medglean.curate.methods.table import SUMMARY
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -126,3 +127,11 @@ def test_every_page_and_docstring_with_an_example_is_looked_at():
     assert modules
     assert not missed
     assert not any(place.should_parse(Path(__file__)) for place in places)
+
+
+def test_page_lists_every_method_with_its_summary():
+    text = (ROOT / "docs" / "how-to" / "curate.md").read_text()
+
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+) \|$", text, re.MULTILINE)
+
+    assert dict(rows) == SUMMARY
