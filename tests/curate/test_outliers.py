@@ -105,3 +105,15 @@ def test_thumbnails_of_8_bits():
     gate = OutlierGate(deviations=100.0)
 
     assert find_outliers(values, gate=gate, thumbnails=thumbnails).position.tolist() == [5]
+
+
+def test_at_most_a_share_is_listed_the_loneliest_of_all():
+    values = clips_with_junk()[0]
+    all_of_them = find_outliers(values, gate=OutlierGate(deviations=0.5))
+    few = find_outliers(values, gate=OutlierGate(deviations=0.5, most_share=0.01))
+
+    assert len(few) == int(0.01 * len(values)) < len(all_of_them)
+    assert few.position.tolist() == all_of_them.position[: len(few)].tolist()
+    assert few.alone == len(all_of_them)
+    with pytest.raises(UsageError, match="most_share must be above 0"):
+        OutlierGate(most_share=0.0)

@@ -113,7 +113,9 @@ def test_a_gate_that_lists_many_is_called_too_narrow():
     found = select(VALUES, method="random", budget=5, outlier_gate=gate, draws=0)
 
     assert len(found.outliers) > 6
-    assert "So many are hardly outliers: raise deviations." in str(found.warnings[0])
+    assert "So many are hardly outliers: raise deviations, or lower most_share." in str(
+        found.warnings[0]
+    )
 
 
 def test_what_is_preselected_is_never_gated():

@@ -10,7 +10,7 @@ from medglean import api, cli
 from medglean.data.index import index
 from medglean.data.manifest import Manifest
 from medglean.data.phantom import write_ultrasound
-from medglean.errors import EmbeddingError, PresetError, UsageError
+from medglean.errors import EmbeddingError, PresetError, RunFolderError, UsageError
 
 FILES = {
     "done", "preset.toml", "environment.json", "log.txt", "selected.csv", "order.csv",
@@ -86,7 +86,7 @@ def test_the_embedding_is_kept_with_its_origin(run):
 
 
 def test_the_gate_lists_what_it_keeps_out(clips, tmp_path):
-    report = curated(clips, tmp_path / "out", "outliers.deviations=0.5")
+    report = curated(clips, tmp_path / "out", "outliers.deviations=0.5", "outliers.most_share=0.2")
 
     listed = pd.read_csv(tmp_path / "out" / "outliers.csv")
     order = pd.read_csv(tmp_path / "out" / "order.csv")
@@ -113,6 +113,16 @@ def test_a_finished_curation_is_left_alone(run, clips):
 
     assert report.title == "Which images to label: data.parquet"
     assert (run / "report.html").stat().st_mtime_ns == before
+
+
+def test_going_on_with_another_budget_is_refused(run, clips):
+    with pytest.raises(RunFolderError, match="budget: 20% then, 40% now"):
+        curated(clips, run, "outliers.gate=false", budget="40%", resume=True)
+    with pytest.raises(RunFolderError, match="images taken beforehand: None then"):
+        curated(
+            clips, run, "outliers.gate=false", budget="20%", resume=True,
+            preselected=run / "selected.csv",
+        )  # fmt: skip
 
 
 def test_only_the_training_part_can_be_chosen(clips, tmp_path):

@@ -141,6 +141,7 @@ def test_a_stop_is_no_failure(tmp_path, stop):
         ({"seed": 2}, "seed: 1 then, 2 now"),
         ({"manifest_hash": "xyz"}, "manifest_hash: abc then, xyz now"),
         ({"split_hash": "q"}, "split_hash: None then, q now"),
+        ({"asked": {"budget": 7}}, "budget: None then, 7 now"),
         ({"preset_toml": PRESET.replace("3", "4")}, "fit.epochs: 3 then, 4 now"),
         ({"preset_toml": PRESET + "x = 1\n"}, "fit.x: 'unset' then, 1 now"),
     ],

@@ -28,8 +28,7 @@ class OutlierGate:
     neighbour
         The similarity to the how-many-th nearest image counts. A larger number also lists junk
         that comes several times alike (a method takes such junk once, as it does any copies), and
-        with clips lists the frames of those that move much: measured on 1,820 ultrasound frames
-        with 2 % made junk, 1 lists 0.5 % of the frames and 10 lists a fifth of them.
+        with clips lists the frames of those that move much.
     deviations
         How many standard deviations below the median is too far; the deviation is 1.4826 MAD.
     least_deviation
@@ -38,6 +37,9 @@ class OutlierGate:
     least_contrast
         Thumbnails, where they are given, are nearly constant below this standard deviation of
         their pixels, on a scale where 1 is white.
+    most_share
+        At most this share of the images is listed for looking like nothing else, the loneliest:
+        where similarities have a long tail, a threshold alone lists much that belongs.
 
     Raises
     ------
@@ -49,6 +51,7 @@ class OutlierGate:
     deviations: float = 3.0
     least_deviation: float = 0.01
     least_contrast: float = 0.01
+    most_share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.neighbour < 1:
@@ -57,6 +60,8 @@ class OutlierGate:
             number = getattr(self, name)
             if not (np.isfinite(number) and number >= 0):
                 raise UsageError(f"{name} must be 0 or more, got {number}.")
+        if not 0 < self.most_share <= 1:
+            raise UsageError(f"most_share must be above 0 and at most 1, got {self.most_share}.")
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class Outliers:
         The score below which an image is listed.
     neighbour
         The k that was used: the setting, or n - 1 where there are fewer images.
+    alone
+        How many images score below the threshold, listed or not.
     """
 
     position: Int[np.ndarray, " m"]
@@ -85,6 +92,7 @@ class Outliers:
     reason: tuple[str, ...]
     threshold: float
     neighbour: int
+    alone: int = 0
 
     def __len__(self) -> int:
         return len(self.position)
@@ -124,13 +132,19 @@ def find_outliers(
         found = nearest_neighbours(values, k=k)
         score, nearest = found.similarity[:, -1], found.position[:, 0].astype(np.int64)
         threshold = threshold_of(score, gate=gate) if n >= 3 else -np.inf
-    listed = np.flatnonzero((score < threshold) | flat)
+    alone = np.flatnonzero(score < threshold)
+    most = max(1, int(gate.most_share * n))
+    lonely = np.zeros(n, dtype=bool)
+    lonely[alone[np.argsort(score[alone], kind="stable")][:most]] = True
+    listed = np.flatnonzero(lonely | flat)
     listed = listed[np.argsort(score[listed], kind="stable")]
     reasons = tuple(
-        "; ".join(text for text, holds in ((ALONE, score[i] < threshold), (FLAT, flat[i])) if holds)
+        "; ".join(text for text, holds in ((ALONE, lonely[i]), (FLAT, flat[i])) if holds)
         for i in listed
     )
-    return Outliers(listed, score[listed], nearest[listed], reasons, float(threshold), k)
+    return Outliers(
+        listed, score[listed], nearest[listed], reasons, float(threshold), k, len(alone)
+    )
 
 
 def threshold_of(score: Float[np.ndarray, " n"], *, gate: OutlierGate) -> float:

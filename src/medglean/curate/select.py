@@ -255,6 +255,7 @@ def _gated(
         tuple(np.array(found.reason, dtype=object)[keep].tolist()),
         found.threshold,
         found.neighbour,
+        found.alone,
     )
     if len(listed):
         told = (
@@ -263,7 +264,7 @@ def _gated(
         )
         remedy = "Look at the list of outliers; those that belong to the task can be preselected."
         if len(listed) > TOO_MANY * len(rows):
-            remedy += " So many are hardly outliers: raise deviations."
+            remedy += " So many are hardly outliers: raise deviations, or lower most_share."
         warnings.append(Problem(PLACE, told, remedy, kind="outliers", fatal=False))
     return listed, np.setdiff1d(rows, listed.position, assume_unique=True)
 

@@ -67,8 +67,10 @@ class OutlierSettings(_Settings):
     """The similarity to the how-many-th nearest image counts."""
     deviations: float = Field(default=3.0, ge=0.0)
     """How many robust standard deviations below the median is too far."""
-    least_deviation: float = Field(default=0.01, ge=0.0)
+    least_deviation: float = Field(default=0.05, ge=0.0)
     """What that deviation is at least, as a similarity."""
+    most_share: float = Field(default=0.02, gt=0.0, le=1.0)
+    """At most this share of the images is listed for looking like nothing else."""
     least_contrast: float = Field(default=0.01, ge=0.0, le=1.0)
     """An image whose thumbnail varies less than this is nearly constant, and listed too."""
 

@@ -21,6 +21,7 @@ from medglean.curate.settings import CuratePreset
 from medglean.data.cache import Progress
 from medglean.data.manifest import Manifest
 from medglean.errors import Problem, UsageError
+from medglean.files import sha256_of_file
 from medglean.runs.environment import describe_environment
 from medglean.runs.report import Report
 from medglean.runs.rundir import RunFolder
@@ -95,6 +96,7 @@ def curate(
         command=command,
         manifest_hash=manifest.hash,
         seed=preset.seed,
+        asked=asked_for(budget, preselected),
         task=TASK,
         resume=resume,
         may_change=MAY_CHANGE,
@@ -124,6 +126,14 @@ def curate(
         run.write_metrics({metric.name: vars(metric) for metric in report.metrics})
         run.finish()
         return report
+
+
+def asked_for(budget: str | float, preselected: Path | None) -> dict[str, str | None]:
+    """Return what a resumed curation must be asked for again."""
+    before = None
+    if preselected is not None and preselected.is_file():  # absent: told when it is read
+        before = sha256_of_file(preselected)
+    return {"budget": str(budget), "images taken beforehand": before}
 
 
 def default_cache(manifest: Manifest) -> Path:
@@ -157,6 +167,7 @@ def _select(pool: Pool, preset: CuratePreset, budget: str | float) -> Selection:
             deviations=gate.deviations,
             least_deviation=gate.least_deviation,
             least_contrast=gate.least_contrast,
+            most_share=gate.most_share,
         )
         if gate.gate
         else None,

@@ -73,6 +73,7 @@ class RunFolder:
         manifest_hash: str,
         seed: int,
         split_hash: str | None = None,
+        asked: Mapping[str, str | int | float | None] | None = None,
         task: str = "",
         resume: bool = False,
         may_change: Collection[str] = (),
@@ -91,6 +92,8 @@ class RunFolder:
             SHA-256 of what the run works on.
         seed
             Of everything random.
+        asked
+            What else decides the work and is no setting, such as the budget of a curation.
         task
             Such as ``"classify"``.
         resume
@@ -121,6 +124,7 @@ class RunFolder:
                     "command": [without_home(word) for word in command],
                     "manifest_hash": manifest_hash,
                     "split_hash": split_hash,
+                    "asked": dict(asked or {}),
                     "seed": seed,
                     "resumed": [],
                 }
@@ -331,6 +335,12 @@ def _continued(
         f"{key}: {before.get(key)} then, {record[key]} now"
         for key in ("task", "manifest_hash", "split_hash", "seed")
         if before.get(key) != record[key]
+    ]
+    then, now = before.get("asked", {}), record["asked"]
+    different += [
+        f"{key}: {then.get(key)} then, {now.get(key)} now"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
     ]
     if (path / "preset.toml").exists():
         then = _flat(tomllib.loads((path / "preset.toml").read_text(encoding="utf-8")))
