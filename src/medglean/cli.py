@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import signal
 import sys
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medglean.errors import UsageError
 from medglean.exits import status_of
 from medglean.options import (
     Cache,
@@ -33,7 +31,12 @@ from medglean.options import (
     Seed,
     Study,
     Workers,
+    named_pairs,
+    new_run_folder,
 )
+
+if TYPE_CHECKING:
+    from medglean.runs.report import Report
 
 app = typer.Typer(
     name="medglean",
@@ -49,6 +52,13 @@ app = typer.Typer(
 
 def _say(text: str = "") -> None:
     typer.echo(text)
+
+
+def _say_report(report: Report) -> None:
+    """Say what a run came to, and what to know before believing it."""
+    _say(report.summary())
+    for warning in report.warnings:
+        _say(f"note: {warning}")
 
 
 @app.command()
@@ -120,7 +130,7 @@ def index(
         source,
         out=out,
         layout=layout,
-        columns=_pairs(column or []),
+        columns=named_pairs(column or []),
         single_label=single_label,
         include_ct=include_ct,
         frames=frames.value,
@@ -215,9 +225,7 @@ def curate(
         oversample=oversample,
         address=address,
     )
-    _say(report.summary())
-    for warning in report.warnings:
-        _say(f"note: {warning}")
+    _say_report(report)
     _say(f"Report: {out / 'report.html'}")
     _say(f"Next: label {out / 'selected.csv'}")
 
@@ -256,7 +264,7 @@ def train(
             _say(line)
         _say("Nothing was written.")
         return
-    place = out or _new_run(preset, resume=resume)
+    place = out or new_run_folder(preset, resume=resume)
     report = api.train(
         capability.value,
         preset,
@@ -267,7 +275,7 @@ def train(
         cache=cache,
         workers=workers,
     )
-    _say(report.summary())
+    _say_report(report)
     _say(f"Report: {place / 'report.html'}")
 
 
@@ -329,7 +337,7 @@ def evaluate(
         workers=workers,
         accelerator=device.value,
     )
-    _say(report.summary())
+    _say_report(report)
     _say(f"Report: {out / 'report.html'}")
 
 
@@ -390,22 +398,6 @@ def study(
     for metric in found.metrics:
         _say(metric.text())
     _say(f"{name.value}: {out / 'report.html'}")
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    pairs = dict(text.split("=", 1) for text in texts if "=" in text)
-    wrong = [text for text in texts if "=" not in text]
-    if wrong:
-        raise UsageError(f"--column {wrong[0]!r}: expected ours=theirs, such as label=subtype.")
-    return pairs
-
-
-def _new_run(preset: str, *, resume: bool) -> Path:
-    """Return a folder for a run that was given no name."""
-    if resume:
-        raise UsageError("--resume needs --out: say which run to go on with.")
-    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{Path(preset).stem}-{moment}"
 
 
 def main() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from medglean.errors import UsageError
 
 
 class Capability(StrEnum):
@@ -67,3 +70,20 @@ Cache = Annotated[
     Path | None,
     typer.Option(help="Folder of decoded images; by default .medglean-cache by the manifest."),
 ]
+
+
+def named_pairs(texts: list[str]) -> dict[str, str]:
+    """Read the words of ``--column``: ours=theirs."""
+    pairs = dict(text.split("=", 1) for text in texts if "=" in text)
+    wrong = [text for text in texts if "=" not in text]
+    if wrong:
+        raise UsageError(f"--column {wrong[0]!r}: expected ours=theirs, such as label=subtype.")
+    return pairs
+
+
+def new_run_folder(preset: str, *, resume: bool) -> Path:
+    """Return a folder for a run that was given no name."""
+    if resume:
+        raise UsageError("--resume needs --out: say which run to go on with.")
+    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{Path(preset).stem}-{moment}"
