@@ -225,6 +225,10 @@ def test_a_run_that_stopped_goes_on_with_what_it_has(clips, tmp_path, here, monk
         "embeddings", "candidates", "coverage", "pairs",
     }  # fmt: skip
 
+    for other in ({"shards": 2}, {"budget": 11}, {"oversample": 2.0}):
+        told = f"{next(iter(other))}: .* then, {next(iter(other.values()))} now"
+        with pytest.raises(RunFolderError, match=told):
+            curated(clips / "data.parquet", out, resume=True, **other)
     curated(clips / "data.parquet", out, resume=True)
 
     assert {part: part.stat().st_mtime_ns for part in times} == times

@@ -22,6 +22,7 @@ from medglean.curate.sharded.page import charts_of_sample, over_shards
 from medglean.curate.shards.cluster import Progress
 from medglean.curate.shards.encoders import ImageEncoder, make_encoder
 from medglean.curate.shards.engine import ShardedRun, run_sharded
+from medglean.curate.task import asked_for
 from medglean.data.manifest import Manifest
 from medglean.runs.environment import describe_environment
 from medglean.runs.report import Report
@@ -110,6 +111,11 @@ def curate_sharded(
         command=command,
         manifest_hash=manifest.hash,
         seed=preset.seed,
+        asked={
+            **asked_for(budget, preselected),
+            "shards": count,
+            "oversample": oversample,
+        },
         task=TASK,
         resume=resume,
         may_change=MAY_CHANGE,
