@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
-from medglean.curate.methods.table import METHODS, SUMMARY
+from medglean.curate.methods.table import BEGIN_AT_RANDOM, METHODS, SUMMARY
 from medglean.curate.outliers import OutlierGate
+from medglean.curate.ranking import rank_farthest, rank_matrix
 from medglean.curate.select import select
+from medglean.curate.ssim import ssim_matrix
 from medglean.errors import EmbeddingError, UsageError
 
 CLIPS, FRAMES = 12, 10
@@ -22,7 +24,8 @@ VALUES = frames()
 GROUPS = np.repeat([f"clip {c}" for c in range(CLIPS)], FRAMES)
 PATIENTS = np.repeat([f"p{c // 2}" for c in range(CLIPS)], FRAMES)
 SITES = np.where(np.arange(120) < 80, "north", "south")
-KNOWN = {"groups": GROUPS, "patients": PATIENTS, "strata": SITES}
+PICTURES = np.random.default_rng(9).random((120, 16, 16))
+KNOWN = {"groups": GROUPS, "patients": PATIENTS, "strata": SITES, "thumbnails": PICTURES}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -35,7 +38,7 @@ def test_every_method_gives_one_order_of_all_images(method):
     assert len(found.ranking.reason) == len(found.ranking.similarity) == 120
     assert found.warnings == ()
     assert found.outliers is None
-    assert found.start == (2 if method == "enrich" else 0)
+    assert found.start == (2 if method in BEGIN_AT_RANDOM else 0)
     assert found.comparison.draws == 5
     assert found.comparison.selection.groups == len(set(GROUPS[found.chosen]))
     assert SUMMARY[method]
@@ -116,6 +119,26 @@ def test_a_gate_that_lists_many_is_called_too_narrow():
     assert "So many are hardly outliers: raise deviations, or lower most_share." in str(
         found.warnings[0]
     )
+
+
+def test_enrich_by_structure_is_the_rule_on_ssim():
+    found = select(VALUES, method="enrich-ssim", budget=10, start=3, draws=0, **KNOWN)
+    table = ssim_matrix(PICTURES)
+
+    expected = rank_matrix(table, start=found.ranking.order[:3], count=10)
+    assert found.chosen.tolist() == expected.order.tolist()
+    eight_bit = {**KNOWN, "thumbnails": np.rint(PICTURES * 255).astype(np.uint8)}
+    assert len(select(VALUES, method="enrich-ssim", budget=10, draws=0, **eight_bit).chosen) == 10
+    with pytest.raises(UsageError, match="compares thumbnails, and there are none"):
+        select(VALUES, method="enrich-ssim", budget=10, draws=0)
+
+
+@pytest.mark.parametrize("rule", ["mean", "batch"])
+def test_enrich_by_other_rules(rule):
+    found = select(VALUES, method=f"enrich-{rule}", budget=120, start=3, draws=0)
+
+    expected = rank_farthest(VALUES, start=found.ranking.order[:3], rule=rule)
+    assert found.chosen.tolist() == expected.order.tolist()
 
 
 def test_what_is_preselected_is_never_gated():

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Num
 from medglean.curate import inputs
 from medglean.curate.budget import Amount, check_start, count_of, default_start
 from medglean.curate.comparison import Comparison, Membership, compare
-from medglean.curate.methods.table import DEFAULT, Wish, method_named
+from medglean.curate.methods.table import BEGIN_AT_RANDOM, DEFAULT, Wish, method_named
 from medglean.curate.order import Limits, Ranking
 from medglean.curate.outliers import OutlierGate, Outliers, find_outliers
 from medglean.curate.quotas import resolve_quotas
@@ -199,6 +199,7 @@ def select(
         start=first,
         stop_similarity=stop_similarity,
         neighbours=neighbours,
+        thumbnails=None if thumbnails is None else _rows_of(thumbnails, eligible),
     )
     ranking = rank(rows, wish)
     if len(ranking) < budget:
@@ -242,9 +243,7 @@ def _gated(
     found = find_outliers(
         values[rows],
         gate=gate,
-        thumbnails=thumbnails
-        if thumbnails is None or len(rows) == len(values)
-        else thumbnails[rows],
+        thumbnails=None if thumbnails is None else _rows_of(thumbnails, rows),
     )
     keep = ~np.isin(rows[found.position], taken)
     nearest = found.nearest[keep]
@@ -267,6 +266,12 @@ def _gated(
             remedy += " So many are hardly outliers: raise deviations, or lower most_share."
         warnings.append(Problem(PLACE, told, remedy, kind="outliers", fatal=False))
     return listed, np.setdiff1d(rows, listed.position, assume_unique=True)
+
+
+def _rows_of(thumbnails: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return some thumbnails; all of them without a copy."""
+    chosen: np.ndarray = thumbnails if len(rows) == len(thumbnails) else thumbnails[rows]
+    return chosen
 
 
 def _check_budget(budget: int, choosable: int, most: int, order_length: int | None) -> None:
@@ -339,20 +344,24 @@ def _start_positions(
     stop_similarity: float | None,
 ) -> np.ndarray:
     """Return the images that ENRICH begins with."""
-    if method != "enrich":
-        for name, setting in (("start", start), ("stop_similarity", stop_similarity)):
-            if setting is not None:
-                raise UsageError(
-                    f"{name} concerns the method enrich alone, and the method is {method}. Leave "
-                    f"{name} out."
-                )
+    if stop_similarity is not None and method != "enrich":
+        raise UsageError(
+            f"stop_similarity concerns the method enrich alone, and the method is {method}. Leave "
+            "stop_similarity out."
+        )
+    if method not in BEGIN_AT_RANDOM:
+        if start is not None:
+            raise UsageError(
+                f"start concerns the method enrich alone, and the method is {method}. Leave start "
+                "out."
+            )
         return np.empty(0, dtype=np.int64)
     if start is None:
         count = 0 if len(taken) else default_start(budget)
     else:
         count = 0 if start in (0, "0") else count_of(start, n, name="start")
     if count == 0 and len(taken) == 0:
-        raise UsageError("enrich needs a start of at least 1 image, or preselected images.")
+        raise UsageError(f"{method} needs a start of at least 1 image, or preselected images.")
     check_start(budget, count)
     return uniform_start(n, count=count, seed=seed, limits=limits, taken=taken)
 

@@ -171,7 +171,7 @@ def _select(pool: Pool, preset: CuratePreset, budget: str | float) -> Selection:
         )
         if gate.gate
         else None,
-        thumbnails=pool.thumbnails if gate.gate else None,
+        thumbnails=pool.thumbnails,
         neighbours=asked.neighbours,
         draws=asked.draws,
         seed=preset.seed,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from medglean.curate.methods.clusters import rank_kmeans, rank_representatives
 from medglean.curate.methods.coverage import group_weights, rank_coverage
@@ -22,7 +22,8 @@ from medglean.curate.methods.simple import (
     rank_whole_groups,
 )
 from medglean.curate.order import Limits, Ranking
-from medglean.curate.ranking import rank_farthest
+from medglean.curate.ranking import rank_farthest, rank_matrix
+from medglean.curate.ssim import ssim_matrix
 from medglean.errors import UsageError
 
 DEFAULT = "rounds"
@@ -50,6 +51,8 @@ class Wish:
         ENRICH stops where all that is left resembles something taken more than this.
     neighbours
         Neighbours per image in the graph of the coverage methods; None: their default.
+    thumbnails
+        Small grey pictures, in [0, 1] or of 8 bits; None where there are none.
     """
 
     count: int
@@ -62,6 +65,7 @@ class Wish:
     start: Int[np.ndarray, " s"] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     stop_similarity: float | None = None
     neighbours: int | None = None
+    thumbnails: Num[np.ndarray, "n h w"] | None = None
 
 
 Method = Callable[[np.ndarray, Wish], Ranking]
@@ -76,6 +80,45 @@ def _enrich(values: Float[np.ndarray, "n d"], wish: Wish) -> Ranking:
         taken=wish.taken,
         limits=wish.limits,
         stop_similarity=wish.stop_similarity,
+    )
+
+
+def _enrich_mean(values: Float[np.ndarray, "n d"], wish: Wish) -> Ranking:
+    return rank_farthest(
+        values,
+        start=wish.start,
+        count=wish.length,
+        taken=wish.taken,
+        limits=wish.limits,
+        rule="mean",
+    )
+
+
+def _enrich_batch(values: Float[np.ndarray, "n d"], wish: Wish) -> Ranking:
+    return rank_farthest(
+        values,
+        start=wish.start,
+        count=wish.length,
+        taken=wish.taken,
+        limits=wish.limits,
+        rule="batch",
+    )
+
+
+def _enrich_ssim(_: Float[np.ndarray, "n d"], wish: Wish) -> Ranking:
+    if wish.thumbnails is None:
+        raise UsageError(
+            "enrich-ssim compares thumbnails, and there are none: the images cannot be read. Take "
+            "enrich, which compares embeddings."
+        )
+    shown = wish.thumbnails
+    unit = shown.astype(np.float64) / (255.0 if shown.dtype == np.uint8 else 1.0)
+    return rank_matrix(
+        ssim_matrix(unit),
+        start=wish.start,
+        count=wish.length,
+        taken=wish.taken,
+        limits=wish.limits,
     )
 
 
@@ -158,9 +201,14 @@ def _interval(values: np.ndarray, wish: Wish) -> Ranking:
     )
 
 
+BEGIN_AT_RANDOM = frozenset({"enrich", "enrich-mean", "enrich-batch", "enrich-ssim"})
+"""Methods that need images to begin with."""
 METHODS: dict[str, Method] = {
     "rounds": _rounds,
     "enrich": _enrich,
+    "enrich-mean": _enrich_mean,
+    "enrich-batch": _enrich_batch,
+    "enrich-ssim": _enrich_ssim,
     "coverage": _coverage,
     "coverage-groups": _coverage_groups,
     "coverage-patients": _coverage_patients,
@@ -174,6 +222,9 @@ METHODS: dict[str, Method] = {
 SUMMARY = {
     "rounds": "one image of each group per round, the first round chosen by coverage (the default)",
     "enrich": "each next image is the least similar to those taken (the paper's method)",
+    "enrich-mean": "the same with the mean similarity to those taken, for comparison",
+    "enrich-batch": "the same, brought up to date after every 100 images only, for comparison",
+    "enrich-ssim": "the same with the structural similarity of thumbnails; at most 2,000 images",
     "coverage": "the images that together resemble all images most (facility location)",
     "coverage-groups": "the same, every group (clip, volume) weighing the same",
     "coverage-patients": "the same, every patient weighing the same",

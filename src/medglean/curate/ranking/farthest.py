@@ -197,6 +197,8 @@ def rank_matrix(
     count: int | None = None,
     rule: Rule = "largest",
     batch_size: int = 100,
+    taken: Sequence[int] | Int[np.ndarray, " t"] = (),
+    limits: Limits | None = None,
 ) -> Ranking:
     """Rank by a given matrix of similarities, naively: any measure, small sets.
 
@@ -204,7 +206,7 @@ def rank_matrix(
     ----------
     similarities
         Similarity of all pairs, symmetric; the diagonal is not read.
-    start, count, rule, batch_size
+    start, count, rule, batch_size, taken, limits
         As in `rank_farthest`.
 
     Raises
@@ -233,8 +235,9 @@ def rank_matrix(
             "mean of the matrix and its transpose, if that is what you mean."
         )
     _check_options(rule, "naive", batch_size, None)
+    within = Limits() if limits is None else limits
     first, before, total = check_beginning(
-        len(table), start=start, taken=(), count=count, limits=Limits()
+        len(table), start=start, taken=taken, count=count, limits=within
     )
     return rank_naively(
         lambda position: table[position],
@@ -242,7 +245,7 @@ def rank_matrix(
         start=first,
         count=total,
         taken=before,
-        limits=Limits(),
+        limits=within,
         rule=rule,
         batch_size=batch_size,
         stop_similarity=np.inf,

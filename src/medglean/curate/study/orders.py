@@ -9,6 +9,7 @@ import pandas as pd
 
 from medglean.curate.embed import embed
 from medglean.curate.embed.task import centred
+from medglean.curate.methods.table import BEGIN_AT_RANDOM
 from medglean.curate.select import select
 from medglean.curate.study.plan import Replicate, sizes_of, start_of
 from medglean.curate.study.settings import EnrichStudyPreset
@@ -99,7 +100,7 @@ def subsets(
                 method=method,
                 groups=groups,
                 patients=patients,
-                start=start if method == "enrich" else None,
+                start=start if method in BEGIN_AT_RANDOM else None,
                 order_length=count,
                 draws=0,
                 seed=key_of(preset.seed, "study", "select", replicate.number, method),
