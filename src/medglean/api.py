@@ -189,6 +189,27 @@ def curate(
         )
 
 
+def plan_curation(
+    manifest: str | Path | Manifest,
+    *,
+    budget: str | float,
+    preset: str | Path = "curate",
+    overrides: Sequence[str] = (),
+    preselected: str | Path | None = None,
+) -> list[str]:
+    """Check what `curate` would check and say what it would do; nothing is written or decoded."""
+    from medglean.curate.plan import plan
+    from medglean.curate.settings import CuratePreset
+    from medglean.runs.preset import load_preset
+
+    return plan(
+        as_manifest(manifest),
+        load_preset(preset, CuratePreset, overrides=overrides),
+        budget=budget,
+        preselected=None if preselected is None else Path(preselected),
+    )
+
+
 def _check_engine(engine: str, *, cache: str | Path | None, **of_shards: object) -> None:
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}.")

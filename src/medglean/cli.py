@@ -19,6 +19,7 @@ from medglean.options import (
     Capability,
     Data,
     Device,
+    DryRun,
     Engine,
     Frames,
     KeepIds,
@@ -59,6 +60,12 @@ def _say_report(report: Report) -> None:
     _say(report.summary())
     for warning in report.warnings:
         _say(f"note: {warning}")
+
+
+def _say_plan(lines: list[str]) -> None:
+    for line in lines:
+        _say(line)
+    _say("Nothing was written.")
 
 
 @app.command()
@@ -187,7 +194,9 @@ def curate(
         Path | None, typer.Option(help="Table with a column id: images taken beforehand.")
     ] = None,
     seed: Seed = None,
+    device: OnDevice = Device.auto,
     resume: Resume = False,
+    dry_run: DryRun = False,
     cache: Cache = None,
     workers: Workers = 2,
     engine: Annotated[
@@ -210,12 +219,21 @@ def curate(
     from medglean import api
 
     changes = [] if seed is None else [f"seed={seed}"]
+    if device is not Device.auto:
+        changes.append(f"embedding.dvae.fit.accelerator={device.value}")
+    changes += overrides or []
+    if dry_run:
+        planned = api.plan_curation(
+            data, budget=budget, preset=preset, overrides=changes, preselected=preselected
+        )
+        _say_plan(planned)
+        return
     report = api.curate(
         data,
         budget=budget,
         out=out,
         preset=preset,
-        overrides=[*changes, *(overrides or [])],
+        overrides=changes,
         preselected=preselected,
         resume=resume,
         cache=cache,
@@ -225,6 +243,10 @@ def curate(
         oversample=oversample,
         address=address,
     )
+    _say(report.sentence)
+    for table in report.tables:
+        if table.title.startswith("Beside"):
+            _say("\n".join(table.lines()))
     _say_report(report)
     _say(f"Report: {out / 'report.html'}")
     _say(f"Next: label {out / 'selected.csv'}")
@@ -244,9 +266,7 @@ def train(
     seed: Seed = None,
     device: OnDevice = Device.auto,
     resume: Resume = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and write nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     cache: Cache = None,
     workers: Workers = 2,
 ) -> None:
@@ -260,9 +280,7 @@ def train(
     changes += [] if seed is None else [f"fit.seed={seed}"]
     changes += overrides or []
     if dry_run:
-        for line in api.plan(capability.value, preset, data, overrides=changes):
-            _say(line)
-        _say("Nothing was written.")
+        _say_plan(api.plan(capability.value, preset, data, overrides=changes))
         return
     place = out or new_run_folder(preset, resume=resume)
     report = api.train(

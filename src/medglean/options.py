@@ -61,6 +61,7 @@ Run = Annotated[Path, typer.Argument(help="Folder of a finished training run.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random; else the preset's.")]
 OnDevice = Annotated[Device, typer.Option("--device", help="Where the network runs.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier call stopped.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and write nothing.")]
 Workers = Annotated[int, typer.Option(min=1, help="Images decoded at the same time.")]
 KeepIds = Annotated[
     bool, typer.Option("--keep-ids", help="Keep DICOM patient ids instead of pseudonyms.")

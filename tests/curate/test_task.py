@@ -254,6 +254,20 @@ def test_the_command_says_what_to_do_next(clips, tmp_path, capsys):
     assert cli.run(arguments) == 0
     told = capsys.readouterr().out
     assert "Images to label 15" in told
+    assert "Patients with a selected image: This selection " in told  # beside random, interval
     assert f"Next: label {out / 'selected.csv'}" in told
     assert 'method = "random"' in (out / "preset.toml").read_text()
     assert "seed = 3" in (out / "preset.toml").read_text()
+
+
+def test_a_dry_run_checks_and_writes_nothing(clips, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["curate", str(clips / "data.parquet"), "--dry-run"]
+
+    assert cli.run([*arguments, "-b", "30%"]) == 0
+    told = capsys.readouterr().out
+    assert "images: 60 of 60 can be chosen, 0 of them are taken beforehand; 12 groups" in told
+    assert "to label: 18" in told
+    assert "Nothing was written." in told
+    assert cli.run([*arguments, "-b", "61"]) == 2
+    assert list(tmp_path.iterdir()) == []

@@ -251,3 +251,9 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "write_bytes", full)
     with pytest.raises(RunFolderError, match="the disk is full"):
         make().write(tmp_path)
+
+
+def test_a_table_as_text():
+    table = Table("Beside random", ["Measure", "Ours", "Random"], [["coverage", 0.5, None]])
+
+    assert table.lines() == ["Beside random:", "  coverage: Ours 0.500; Random n/a"]

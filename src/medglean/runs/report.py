@@ -177,6 +177,14 @@ class Table:
                     f"{len(row)}: {list(row)}."
                 )
 
+    def lines(self) -> list[str]:
+        """Return the table as text, a line for each row."""
+        told = [f"{self.title}:"]
+        for name, *cells in self.rows:
+            pairs = zip(self.columns[1:], map(_cell, cells), strict=True)
+            told.append(f"  {name}: " + "; ".join(f"{column} {cell}" for column, cell in pairs))
+        return told
+
 
 @dataclass(frozen=True)
 class Figure:
