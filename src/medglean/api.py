@@ -189,27 +189,6 @@ def curate(
         )
 
 
-def plan_curation(
-    manifest: str | Path | Manifest,
-    *,
-    budget: str | float,
-    preset: str | Path = "curate",
-    overrides: Sequence[str] = (),
-    preselected: str | Path | None = None,
-) -> list[str]:
-    """Check what `curate` would check and say what it would do; nothing is written or decoded."""
-    from medglean.curate.plan import plan
-    from medglean.curate.settings import CuratePreset
-    from medglean.runs.preset import load_preset
-
-    return plan(
-        as_manifest(manifest),
-        load_preset(preset, CuratePreset, overrides=overrides),
-        budget=budget,
-        preselected=None if preselected is None else Path(preselected),
-    )
-
-
 def _check_engine(engine: str, *, cache: str | Path | None, **of_shards: object) -> None:
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}.")
@@ -262,7 +241,7 @@ def train(
     from medglean.classify.settings import ClassifyPreset
     from medglean.runs.preset import load_preset
 
-    _check_capability(capability)
+    check_capability(capability)
     settings = load_preset(preset, ClassifyPreset, overrides=overrides)
     given = as_manifest(manifest)
     with progress("decoding images") as tell:
@@ -276,31 +255,6 @@ def train(
             workers=workers,
             progress=tell,
         )
-
-
-def plan(
-    capability: str,
-    preset: str | Path,
-    manifest: str | Path | Manifest,
-    *,
-    overrides: Sequence[str] = (),
-) -> list[str]:
-    """Check what `train` would check and say what it would do; nothing is written or decoded."""
-    from medglean.classify.prepare import choose
-    from medglean.classify.settings import ClassifyPreset
-    from medglean.runs.preset import load_preset
-
-    _check_capability(capability)
-    settings = load_preset(preset, ClassifyPreset, overrides=overrides)
-    chosen = choose(as_manifest(manifest), settings)
-    parts = chosen.manifest.frame["split"].value_counts()
-    counts = ", ".join(f"{int(parts.get(part, 0)):,} {part}" for part in ("train", "val", "test"))
-    return [
-        f"{settings.name}: {settings.model.architecture}, {settings.fit.epochs} epochs",
-        f"classes: {', '.join(chosen.classes)}",
-        f"images: {counts}; kept together by {chosen.manifest.grouped_by}",
-        *(str(problem) for problem in chosen.problems),
-    ]
 
 
 def predict(
@@ -407,7 +361,8 @@ def as_manifest(given: str | Path | Manifest) -> Manifest:
     return given if isinstance(given, Manifest) else Manifest.read(given)
 
 
-def _check_capability(capability: str) -> None:
+def check_capability(capability: str) -> None:
+    """Refuse what cannot be trained."""
     if capability not in CAPABILITIES:
         raise UsageError(
             f"{capability!r} cannot be trained; expected one of {', '.join(CAPABILITIES)}."

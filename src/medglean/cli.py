@@ -216,14 +216,14 @@ def curate(
 
     Example: medglean curate scans.parquet --budget 10% -o worklist/
     """
-    from medglean import api
+    from medglean import api, plans
 
     changes = [] if seed is None else [f"seed={seed}"]
     if device is not Device.auto:
         changes.append(f"embedding.dvae.fit.accelerator={device.value}")
     changes += overrides or []
     if dry_run:
-        planned = api.plan_curation(
+        planned = plans.curation(
             data, budget=budget, preset=preset, overrides=changes, preselected=preselected
         )
         _say_plan(planned)
@@ -274,13 +274,13 @@ def train(
 
     Example: medglean train classify cxr-small scans.parquet -o runs/first fit.epochs=3
     """
-    from medglean import api
+    from medglean import api, plans
 
     changes = [f"fit.accelerator={device.value}"] if device is not Device.auto else []
     changes += [] if seed is None else [f"fit.seed={seed}"]
     changes += overrides or []
     if dry_run:
-        _say_plan(api.plan(capability.value, preset, data, overrides=changes))
+        _say_plan(plans.training(capability.value, preset, data, overrides=changes))
         return
     place = out or new_run_folder(preset, resume=resume)
     report = api.train(

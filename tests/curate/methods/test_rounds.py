@@ -77,7 +77,7 @@ def test_the_group_that_resembles_most_others_comes_first():
 def test_without_groups_each_image_is_one():
     values, _ = clips(2)
     alone = rank_rounds(values, groups=None, count=72)
-    expected = plain_first_round(values, np.arange(72), 72, 2.0)
+    expected = plain_first_round(values, np.arange(72), 72, 3.0)
 
     assert alone.order.tolist() == expected
 
@@ -88,7 +88,7 @@ def test_beyond_the_chosen_ones_come_groups_without_an_image():
 
     assert ranking.reason[5:] == (DRAWN,) * 67
     assert sorted(groups[ranking.order[:12]]) == list(range(12))
-    assert ranking.order[:5].tolist() == plain_first_round(values, groups, 5, 2.0)
+    assert ranking.order[:5].tolist() == plain_first_round(values, groups, 5, 3.0)
 
 
 def test_later_rounds_and_anchors_are_functions_of_the_seed():

@@ -27,7 +27,7 @@ from medglean.errors import UsageError
 from medglean.randomness import numpy_generator
 
 NO_LIMITS = Limits()
-BETA = 2.0
+BETA = 3.0
 """Steepness of the kernel. A steeper one does better on clips and worse on sets of near-copies."""
 ANCHORS = 2048
 """Images whose coverage is looked at: all where there are no more, else so many random ones."""
