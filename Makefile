@@ -109,7 +109,7 @@ docs: $(VENV)/.ready-dev
 # What needs no images but those it makes; the tables of docs/results.md are written anew.
 .PHONY: bench
 bench: $(VENV)/.ready-dev
-	$(BIN)/python bench/results.py bench startup index loading epoch step_overhead
+	$(BIN)/python bench/results.py bench startup index loading epoch step_overhead curate embedding
 
 # Run it after `make clean install-dev`: whatever else .venv holds would be pinned too.
 .PHONY: constraints

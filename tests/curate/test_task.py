@@ -73,7 +73,7 @@ def test_the_work_list_is_a_manifest_with_reasons(run, clips):
     assert chosen.missing_files() == []
     assert set(chosen.frame["curated_by"]) == {"rounds"}
     assert chosen.frame["group"].nunique() == CLIPS  # one frame of each clip in the first round
-    assert set(chosen.frame["reason"]) == {"stands for what is not covered yet"}
+    assert set(chosen.frame["reason"]) == {"adds most coverage"}
     order = pd.read_csv(run / "order.csv", dtype={"id": str})
     assert order["id"].tolist()[:12] == chosen.ids
     assert sorted(order["id"]) == sorted(Manifest.read(clips / "data.parquet").ids)

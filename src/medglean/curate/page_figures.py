@@ -128,8 +128,7 @@ def examples(curation: Curation, picture: Picture) -> list[Figure]:
             Figure(
                 "Set aside as outliers",
                 f"{min(pictures.PICKS, len(junk))} of {len(junk):,}, the most lonely first; the "
-                "similarity is to the "
-                f"{junk.neighbour}-th nearest image. A rare disease may be among them.",
+                f"similarity is to the {_nearest(junk.neighbour)}. A rare disease may be among them.",
                 pictures.junk(
                     picture, ids, positions=junk.position, score=junk.score, reason=junk.reason
                 ),
@@ -147,3 +146,8 @@ def _left_out(curation: Curation) -> np.ndarray:
     out[curation.selection.chosen] = False
     out[curation.selection.taken] = False
     return np.flatnonzero(out)
+
+
+def _nearest(place: int) -> str:
+    """Return which neighbour is meant."""
+    return "nearest image" if place == 1 else f"image that is number {place} in nearness"

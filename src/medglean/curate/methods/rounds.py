@@ -106,7 +106,7 @@ def rank_rounds(
         limits=limits,
         taken=np.concatenate([before, first]),
     )
-    reasons = ["stands for what is not covered yet"] * len(first)
+    reasons = ["adds most coverage"] * len(first)
     reasons += ["random image of the next group"] * len(rest)
     return ranked(values, np.concatenate([first, rest]), taken=before, reason=reasons)
 
