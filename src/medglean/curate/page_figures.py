@@ -128,7 +128,8 @@ def examples(curation: Curation, picture: Picture) -> list[Figure]:
             Figure(
                 "Set aside as outliers",
                 f"{min(pictures.PICKS, len(junk))} of {len(junk):,}, the most lonely first; the "
-                f"similarity is to the {_nearest(junk.neighbour)}. A rare disease may be among them.",
+                f"similarity is to the {_nearest(junk.neighbour)}. A rare disease may be "
+                "among them.",
                 pictures.junk(
                     picture, ids, positions=junk.position, score=junk.score, reason=junk.reason
                 ),
