@@ -138,6 +138,22 @@ def test_only_the_training_part_can_be_chosen(clips, tmp_path):
     assert report["data"]["kept out, being of a validation or test part"] == 30
 
 
+def test_copies_across_a_split_are_listed(clips, tmp_path):
+    manifest = Manifest.read(clips / "data.parquet")
+    frames = [name.endswith("4.png") for name in manifest.ids]  # the last frame of each clip
+    parts = ["test" if last else "train" for last in frames]
+    report = api.curate(
+        manifest.with_columns(split=parts), budget=8, out=tmp_path / "out", cache=clips / "cache"
+    )
+
+    leaks = pd.read_csv(tmp_path / "out" / "leakage.csv")
+    assert len(leaks) > 0
+    assert (leaks["split_first"] != leaks["split_second"]).all()
+    assert set(leaks["finding"]) == {"split leak"}
+    assert leaks["same_group"].mean() > 0.5
+    assert any("different parts of the split" in warning for warning in report.warnings)
+
+
 def test_images_taken_beforehand_are_not_chosen_again(clips, tmp_path):
     manifest = Manifest.read(clips / "data.parquet")
     before = manifest.ids[::FRAMES][:3]

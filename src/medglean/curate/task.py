@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from medglean.curate import tables
 from medglean.curate.budget import count_of
 from medglean.curate.curation import Curation, look_into
+from medglean.curate.duplicates import Leakage, leakage, near_duplicates
 from medglean.curate.embed import Embedded, embed
 from medglean.curate.embed.result import Embedding, save_embedding
 from medglean.curate.lists import write_lists
@@ -29,6 +32,8 @@ from medglean.runs.stored import stored_report
 
 TASK = "curate"
 CACHE_NAME = ".medglean-cache"
+MOST_COMPARED = 1_000_000
+"""Near-duplicates that are looked through for pairs across a split; the most similar ones."""
 MAY_CHANGE = frozenset({"summary"})
 log = logging.getLogger("medglean")
 
@@ -59,7 +64,8 @@ def curate(
         How to embed and to choose.
     out
         Folder to make: ``selected.csv``, ``order.csv``, ``dropped.csv``, ``duplicates.csv``,
-        ``outliers.csv``, ``redundancy.json``, ``embedding.npz``, the report.
+        ``outliers.csv``, ``leakage.csv`` where there is a split, ``redundancy.json``,
+        ``embedding.npz``, the report.
     budget
         How many images to label: a number, or a share such as "44%" of those that can be chosen.
     command
@@ -121,11 +127,32 @@ def curate(
         curation = _look_into(pool, selection, preset)
         problems = [*manifest.warnings, *found.problems]
         write_lists(run, curation, problems)
+        curation = replace(curation, leaks=_leaks(run, manifest, found, preset))
         report = _page(run, manifest, curation, preset, found, pool, problems)
         report.write(run.path)
         run.write_metrics({metric.name: vars(metric) for metric in report.metrics})
         run.finish()
         return report
+
+
+def _leaks(
+    run: RunFolder, manifest: Manifest, found: Embedded, preset: CuratePreset
+) -> Leakage | None:
+    """Write ``leakage.csv``: near-duplicates in different parts of a split, of all images."""
+    if "split" not in manifest.frame:
+        return None
+    seen = manifest.select(found.ok)
+    pairs = near_duplicates(
+        found.embedding.values, threshold=preset.duplicates.min_similarity, most=MOST_COMPARED
+    )
+    leaks = leakage(
+        pairs,
+        seen.frame["split"].tolist(),
+        patients=seen.frame["patient"].tolist() if "patient" in seen.frame else None,
+    )
+    listed = tables.duplicates(seen, leaks.pairs, leaks=leaks)
+    run.write("leakage.csv", tables.csv_text(listed))
+    return leaks
 
 
 def asked_for(budget: str | float, preselected: Path | None) -> dict[str, str | None]:
