@@ -19,7 +19,6 @@ from medglean.data.manifest import Manifest
 from medglean.data.splits import split_by_group, split_problems
 from medglean.errors import DataError, Problem, SplitError
 
-CACHE_NAME = ".medglean-cache"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_SD = (0.229, 0.224, 0.225)
 
@@ -224,12 +223,6 @@ def open_images(
         workers=workers,
         progress=progress,
     )
-
-
-def default_cache(manifest: Manifest) -> Path:
-    """Return the folder beside a manifest in which decoded images are kept."""
-    beside = manifest.path.parent if manifest.path is not None else manifest.root
-    return beside / CACHE_NAME
 
 
 def normalisation(images: ImageSet, preset: ClassifyPreset) -> Normalise:

@@ -16,11 +16,11 @@ import pandas as pd
 
 from medglean.classify import task
 from medglean.classify.assess import Assessment, assess
-from medglean.classify.prepare import Chosen, choose, default_cache, open_images
+from medglean.classify.prepare import Chosen, choose, open_images
 from medglean.classify.scores import read_probability
 from medglean.classify.settings import ClassifyPreset
 from medglean.data.audit import audit
-from medglean.data.cache import Progress
+from medglean.data.cache import Progress, default_cache
 from medglean.data.imageset import ImageSet
 from medglean.data.manifest import Manifest
 from medglean.data.shortcuts import Probe

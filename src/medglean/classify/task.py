@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from medglean.classify.model import Classifier, load_classifier, save_classifier
-from medglean.classify.prepare import choose, column_of, default_cache, open_images
+from medglean.classify.prepare import choose, column_of, open_images
 from medglean.classify.reporting import evaluation_report, training_report
 from medglean.classify.scores import score_frame, score_rows
 from medglean.classify.settings import ClassifyPreset
 from medglean.classify.training import check_parts, fit_network
-from medglean.data.cache import Progress
+from medglean.data.cache import Progress, default_cache
 from medglean.data.manifest import Manifest
 from medglean.data.splits import split_hash
 from medglean.errors import DataError, Problem, UsageError

@@ -21,7 +21,7 @@ from medglean.curate.page import Cost, curation_report
 from medglean.curate.pool import Pool, choosable, make_pool
 from medglean.curate.select import Selection, select
 from medglean.curate.settings import CuratePreset
-from medglean.data.cache import Progress
+from medglean.data.cache import Progress, default_cache
 from medglean.data.manifest import Manifest
 from medglean.errors import Problem, UsageError
 from medglean.files import sha256_of_file
@@ -31,7 +31,6 @@ from medglean.runs.rundir import RunFolder
 from medglean.runs.stored import stored_report
 
 TASK = "curate"
-CACHE_NAME = ".medglean-cache"
 MOST_COMPARED = 1_000_000
 """Near-duplicates that are looked through for pairs across a split; the most similar ones."""
 MAY_CHANGE = frozenset({"summary"})
@@ -161,12 +160,6 @@ def asked_for(budget: str | float, preselected: Path | None) -> dict[str, str | 
     if preselected is not None and preselected.is_file():  # absent: told when it is read
         before = sha256_of_file(preselected)
     return {"budget": str(budget), "images taken beforehand": before}
-
-
-def default_cache(manifest: Manifest) -> Path:
-    """Return the folder of decoded images beside a manifest."""
-    beside = manifest.path.parent if manifest.path is not None else manifest.root
-    return beside / CACHE_NAME
 
 
 def _save(run: RunFolder, embedding: Embedding) -> None:

@@ -76,6 +76,15 @@ class Cache:
     rebuilt: bool
 
 
+CACHE_NAME = ".medglean-cache"
+
+
+def default_cache(manifest: Manifest) -> Path:
+    """Return the folder beside a manifest in which decoded images are kept."""
+    beside = manifest.path.parent if manifest.path is not None else manifest.root
+    return beside / CACHE_NAME
+
+
 def open_cache(
     manifest: Manifest,
     recipe: Recipe,

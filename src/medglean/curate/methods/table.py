@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -22,7 +23,7 @@ from medglean.curate.methods.simple import (
     rank_whole_groups,
 )
 from medglean.curate.order import Limits, Ranking
-from medglean.curate.ranking import rank_farthest, rank_matrix
+from medglean.curate.ranking import Rule, rank_farthest, rank_matrix
 from medglean.curate.ssim import ssim_matrix
 from medglean.errors import UsageError
 
@@ -72,36 +73,15 @@ Method = Callable[[np.ndarray, Wish], Ranking]
 """From an embedding (n, d) without zero rows, and a wish, to a ranking."""
 
 
-def _enrich(values: Float[np.ndarray, "n d"], wish: Wish) -> Ranking:
+def _enrich(values: Float[np.ndarray, "n d"], wish: Wish, rule: Rule = "largest") -> Ranking:
     return rank_farthest(
         values,
         start=wish.start,
         count=wish.length,
         taken=wish.taken,
         limits=wish.limits,
+        rule=rule,
         stop_similarity=wish.stop_similarity,
-    )
-
-
-def _enrich_mean(values: Float[np.ndarray, "n d"], wish: Wish) -> Ranking:
-    return rank_farthest(
-        values,
-        start=wish.start,
-        count=wish.length,
-        taken=wish.taken,
-        limits=wish.limits,
-        rule="mean",
-    )
-
-
-def _enrich_batch(values: Float[np.ndarray, "n d"], wish: Wish) -> Ranking:
-    return rank_farthest(
-        values,
-        start=wish.start,
-        count=wish.length,
-        taken=wish.taken,
-        limits=wish.limits,
-        rule="batch",
     )
 
 
@@ -206,8 +186,8 @@ BEGIN_AT_RANDOM = frozenset({"enrich", "enrich-mean", "enrich-batch", "enrich-ss
 METHODS: dict[str, Method] = {
     "rounds": _rounds,
     "enrich": _enrich,
-    "enrich-mean": _enrich_mean,
-    "enrich-batch": _enrich_batch,
+    "enrich-mean": partial(_enrich, rule="mean"),
+    "enrich-batch": partial(_enrich, rule="batch"),
     "enrich-ssim": _enrich_ssim,
     "coverage": _coverage,
     "coverage-groups": _coverage_groups,

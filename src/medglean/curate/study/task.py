@@ -21,7 +21,7 @@ from medglean.curate.study.orders import embed_pool, subsets
 from medglean.curate.study.plan import Replicate, is_fixed, replicates
 from medglean.curate.study.redundant import redundancy_of_pool
 from medglean.curate.study.settings import FULL, EnrichStudyPreset
-from medglean.data.cache import Progress
+from medglean.data.cache import Progress, default_cache
 from medglean.data.manifest import Manifest
 from medglean.errors import Problem
 from medglean.runs.environment import describe_environment
@@ -31,7 +31,6 @@ from medglean.runs.stored import stored_report
 
 TASK = "enrich-study"
 MAY_CHANGE = frozenset({"processes", "summary"})
-CACHE_NAME = ".medglean-cache"
 log = logging.getLogger("medglean")
 
 
@@ -103,7 +102,7 @@ def enrich(
             rows,
             preset,
             classes,
-            cache=_cache(manifest) if cache is None else cache,
+            cache=default_cache(manifest) if cache is None else cache,
             folder=run.path / "work",
             workers=workers,
             progress=progress,
@@ -113,7 +112,9 @@ def enrich(
         study = _Study(run, rows, material, preset, repeated, [*problems, *unread])
         _write_replicates(study)
         redundant = study.select(
-            cache=_cache(manifest) if cache is None else cache, workers=workers, progress=progress
+            cache=default_cache(manifest) if cache is None else cache,
+            workers=workers,
+            progress=progress,
         )
         records = study.learn(progress)
         report = _report(study, table(records, primary=preset.primary), redundant, command)
@@ -121,11 +122,6 @@ def enrich(
         shutil.rmtree(run.path / "work", ignore_errors=True)
         run.finish()
         return report
-
-
-def _cache(manifest: Manifest) -> Path:
-    beside = manifest.path.parent if manifest.path is not None else manifest.root
-    return beside / CACHE_NAME
 
 
 class _Study:
