@@ -69,7 +69,7 @@ def test_no_permission(tmp_path):
         (b"PK\x03\x04....", "found a ZIP archive"),
         (bytes(5000), "found nothing but zero bytes"),
         (b"\x00\x01\x02\x03\xff" * 100, "found an unknown format"),
-        (gzip.compress(b"hello"), "found a gzip file that holds no NIfTI"),
+        (gzip.compress(b"hello", mtime=0), "found a gzip file that holds no NIfTI"),
         (b"\x1f\x8b broken", "found a gzip file that holds no NIfTI"),
         (b"version https://git-lfs.github.com/spec/v1\n", "found a Git LFS pointer"),
     ],
