@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from medglean.classify.prepare import choose
-from medglean.classify.settings import ClassifyPreset, SplitSettings
+from medglean.classify.settings import ClassifyPreset
+from medglean.data.division import SplitSettings
 from medglean.data.manifest import Manifest
 from medglean.errors import SplitError
 

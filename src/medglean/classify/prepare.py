@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from medglean.arrays import Kind
 from medglean.classify.settings import ClassifyPreset, LabelSettings
 from medglean.data.cache import Progress
+from medglean.data.division import check_division, divide
 from medglean.data.fetch import Normalise, channel_statistics
 from medglean.data.imageset import ImageSet
 from medglean.data.labels import label_sets
 from medglean.data.manifest import Manifest
-from medglean.data.splits import split_by_group, split_problems
-from medglean.errors import DataError, Problem, SplitError
+from medglean.errors import DataError, Problem
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_SD = (0.229, 0.224, 0.225)
@@ -106,48 +105,10 @@ def choose(manifest: Manifest, preset: ClassifyPreset) -> Chosen:
     rows = manifest.select(np.flatnonzero(keep))
     if wanted is not None and kind == "multi":
         rows = rows.with_columns(labels=_only(rows, wanted))
-    rows = _divided(rows, preset, column)
-    uneven = split_problems(rows, group=preset.split.group, stratify=column)
-    torn = [problem for problem in uneven if problem.kind == "group-on-two-sides"]
-    if torn:
-        more = f" ({len(torn) - 1} more such groups.)" if len(torn) > 1 else ""
-        raise SplitError(f"{torn[0]}{more}")
-    problems += uneven
+    rows = divide(rows, preset.split, seed=preset.fit.seed, label=column)
+    problems += check_division(rows, preset.split, label=column)
     classes = wanted if wanted is not None else rows.classes(column)
     return Chosen(rows, kind, tuple(classes), tuple(problems))
-
-
-def _divided(rows: Manifest, preset: ClassifyPreset, column: str) -> Manifest:
-    """Divide the rows; a split that stands is kept, and validation taken from its training part."""
-    split = preset.split
-    seed = preset.fit.seed if split.seed is None else split.seed
-    stratify = column if split.stratify == "label" else split.stratify
-    parts = np.full(len(rows), "", dtype=object)
-    if "split" in rows.frame and not split.anew:
-        parts = rows.frame["split"].fillna("").to_numpy(dtype=object)
-    inside = parts == "train"
-    if (parts == "").any() or split.val == 0 or (parts == "val").any() or not inside.any():
-        # parts that the preset does not deal out may stand in the manifest
-        standing = dict.fromkeys(sorted(set(parts) - {""}), 0.0)
-        return split_by_group(
-            rows,
-            fractions={**standing, **split.fractions},
-            group=split.group,
-            stratify=stratify,
-            seed=seed,
-            overwrite=split.anew,
-        )
-    both = split.train + split.val
-    halved = split_by_group(
-        rows.select(np.flatnonzero(inside)),
-        fractions={"train": split.train / both, "val": split.val / both},
-        group=split.group,
-        stratify=stratify,
-        seed=seed,
-        overwrite=True,
-    )
-    parts[inside] = halved.frame["split"].to_numpy(dtype=object)
-    return rows.with_columns(split=pd.Series(parts, dtype="str"))
 
 
 def _only(manifest: Manifest, wanted: Sequence[str]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from medglean.data.augment_settings import Augment
+from medglean.data.division import SplitSettings
 from medglean.data.recipe import Recipe
 from medglean.fitting.settings import FitSettings
 from medglean.runs.preset import Preset
@@ -14,38 +15,6 @@ from medglean.runs.preset import Preset
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SplitSettings(_Settings):
-    """How a manifest without a split is divided."""
-
-    train: float = Field(default=0.7, gt=0, le=1)
-    """Share of the groups to learn from."""
-    val: float = Field(default=0.1, ge=0, lt=1)
-    """Share to choose the best epoch on."""
-    test: float = Field(default=0.2, ge=0, lt=1)
-    """Share that is looked at once, for the report."""
-    group: str = "patient"
-    """Column whose values stay on one side; `group`, then `id`, where it is absent."""
-    stratify: str | None = "label"
-    """Column whose shares are kept alike in all parts."""
-    seed: int | None = None
-    """Of the split alone; by default the run's seed."""
-    anew: bool = False
-    """Divide all images anew, whatever split stands in the manifest."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if abs(self.train + self.val + self.test - 1.0) > 1e-6:
-            total = self.train + self.val + self.test
-            raise ValueError(f"train + val + test must be 1, got {total:g}.")
-        return self
-
-    @property
-    def fractions(self) -> dict[str, float]:
-        """The parts that are not empty, with their shares."""
-        parts = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: share for name, share in parts.items() if share > 0}
 
 
 class LabelSettings(_Settings):

@@ -1,16 +1,13 @@
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 from tests.curate.study.conftest import small_preset
 
-from medglean.curate.study.material import REST, open_material, prepared_mask, usable_rows
-from medglean.curate.study.settings import EnrichStudyPreset, LabelSettings, UNetSettings
+from medglean.curate.study.material import REST, open_material, usable_rows
+from medglean.curate.study.settings import EnrichStudyPreset, LabelSettings
 from medglean.data.manifest import Manifest
-from medglean.data.recipe import Recipe
-from medglean.errors import DataError, ReadError
+from medglean.errors import DataError
 from medglean.runs.preset import load_preset
 
 
@@ -77,24 +74,3 @@ def test_masks_lie_on_their_images_and_a_missing_one_is_empty(tmp_path):
     assert both.shape == (2, 1, 16, 16)
     assert np.array_equal(both[0, 0], mask[::2, ::2] > 0)
     assert not both[1].any()
-
-
-def test_structures_are_told_apart_by_their_value(tmp_path):
-    mask = np.zeros((4, 4), np.uint8)
-    mask[0], mask[1] = 1, 2
-    Image.fromarray(mask).save(tmp_path / "mask.png")
-    recipe = Recipe(size_px=(4, 4))
-    found = prepared_mask(
-        "mask.png", tmp_path, recipe, UNetSettings(structures={"wall": 1, "cavity": 2})
-    )
-
-    assert found.sum(axis=(1, 2)).tolist() == [4, 4]
-    assert found[1, 1].all()
-    with pytest.raises(ReadError, match=r"mask.png: the mask holds the value 2, expected 0 or"):
-        prepared_mask("mask.png", tmp_path, recipe, UNetSettings(structures={"wall": 1}))
-
-
-def test_a_coloured_mask_is_refused(tmp_path: Path):
-    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).save(tmp_path / "mask.png")
-    with pytest.raises(ReadError, match=r"expected one\. Write masks as grey images"):
-        prepared_mask("mask.png", tmp_path, Recipe(size_px=(4, 4)), UNetSettings())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,9 @@ from medglean.data.fetch import Fetch
 from medglean.data.imageset import ImageSet
 from medglean.data.labels import NOT_LABELLED, class_targets
 from medglean.data.manifest import Manifest
-from medglean.data.prepare import prepare
-from medglean.data.readers import read
-from medglean.data.recipe import Intensity, Recipe
-from medglean.errors import DataError, Problem, ReadError
+from medglean.data.masks import prepared_mask
+from medglean.data.recipe import Recipe
+from medglean.errors import DataError, Problem
 from medglean.files import atomic_writer
 
 REST = "the rest"
@@ -179,44 +178,8 @@ def _masks(manifest: Manifest, recipe: Recipe, unet: UNetSettings, folder: Path)
             for reference in manifest.frame["mask"]:
                 one = np.zeros(shape[1:], dtype=bool)
                 if isinstance(reference, str):
-                    one = prepared_mask(reference, manifest.root, recipe, unet)
+                    one = prepared_mask(
+                        reference, manifest.root, recipe, structures=unet.structures
+                    )
                 writer.write(one.tobytes())
     return np.memmap(file, dtype=bool, mode="r", shape=shape)
-
-
-def prepared_mask(
-    reference: str, root: Path, recipe: Recipe, unet: UNetSettings
-) -> Bool[np.ndarray, "s h w"]:
-    """Read a mask and bring it to the grid of its image; a pixel counts where half of it does.
-
-    Raises
-    ------
-    ReadError
-        If it cannot be read, is in colour, or holds a value that is no structure.
-    """
-    picture = read(reference, root=root)
-    if len(picture.channels) != 1:
-        raise ReadError(
-            reference,
-            f"a mask with channels {list(picture.channels)}, expected one.",
-            "Write masks as grey images whose values name the structures.",
-        )
-    values = picture.values
-    wanted = list(unet.structures.values())
-    unknown = set(np.unique(values).tolist()) - {0, *wanted} if wanted else set()
-    if unknown:
-        raise ReadError(
-            reference,
-            f"the mask holds the value {min(unknown):g}, expected 0 or one of {wanted}.",
-            "Name every value in learner.unet.structures.",
-        )
-    inside = [values == value for value in wanted] or [values != 0]
-    plain = recipe.model_copy(
-        update={
-            "channels": "grey",
-            "equalise": "none",
-            "intensity": Intensity(rule="window", low=0.0, high=1.0),
-        }
-    )
-    planes = [replace(picture, values=one.astype(np.float32)) for one in inside]
-    return np.stack([prepare(plane, plain)[0] >= 0.5 for plane in planes])
