@@ -149,8 +149,10 @@ class TranslateSettings(_Settings):
     """Fixed-point iterations of each encoding step, which make it the inverse of the decoding step.
     0 is the plain encoding of equation (6)."""
     guidance: Literal["classifier", "classifier-free", "class", "none"] = "classifier"
-    """What pulls towards healthy. ``classifier``: its gradient. ``classifier-free``: scale times the difference between the network with the healthy class and without a class.
-    ``class``: the healthy class given to the network, and no more. ``none``: nothing."""
+    """What pulls towards healthy. ``classifier``: the gradient of the classifier.
+    ``classifier-free``: scale times what the network says with the healthy class beyond what it
+    says without a class. ``class``: the healthy class given to the network, and no more.
+    ``none``: nothing."""
     scale: float = Field(default=100.0, ge=0)
     """s."""
     normalised: bool = False
