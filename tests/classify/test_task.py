@@ -101,7 +101,7 @@ def test_prediction_repeats_the_scores_of_the_run(trained, tmp_path):
 
 
 def test_prediction_goes_on_where_it_stopped(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(task, "_rows_at_a_time", lambda preset: 10)
+    monkeypatch.setattr(task, "rows_at_a_time", lambda recipe: 10)
     whole = api.predict(trained.run, trained.manifest, out=tmp_path / "whole", accelerator="cpu")
     score = task.score_rows
     calls = []

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from medglean.classify.assess import Assessment, assess
 from medglean.classify.model import Classifier
@@ -23,6 +22,7 @@ from medglean.data.curated import not_representative
 from medglean.data.imageset import ImageSet
 from medglean.errors import Problem
 from medglean.fitting import FitResult
+from medglean.runs.applied import seen_before
 from medglean.runs.environment import describe_environment
 from medglean.runs.report import Report, group_name
 from medglean.runs.rundir import RunFolder
@@ -133,7 +133,7 @@ def evaluation_report(
         ],
         problems=problems,
         warnings=[
-            *_seen_before(run_path, images, scores),
+            *seen_before(run_path, [images.ids[row] for row in scores.rows]),
             *not_representative(images.manifest, scores.rows),
             *found.notes,
         ],
@@ -153,20 +153,6 @@ def evaluation_report(
     )
     run.write_metrics({metric.name: vars(metric) for metric in report.metrics})
     return report
-
-
-def _seen_before(run_path: Path, images: ImageSet, scores: Scores) -> list[str]:
-    """Warn of images that the classifier was trained on, by their id in the run's split."""
-    known = pd.read_csv(run_path / "split.csv", dtype=str, keep_default_na=False)
-    learnt = set(known.loc[known["split"] != "test", "id"])
-    seen = sum(images.ids[row] in learnt for row in scores.rows)
-    if not seen:
-        return []
-    return [
-        f"{seen:,} of {len(scores.rows):,} images have the id of one that the classifier was "
-        "trained or chosen on: if they are the same images, these numbers flatter it. Evaluate on "
-        "--split test, or on other images."
-    ]
 
 
 def _rows_of(scores: Scores, rows: np.ndarray) -> Scores:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import io
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from medglean.classify.model import Classifier, load_classifier, save_classifier
@@ -21,9 +17,10 @@ from medglean.classify.training import check_parts, fit_network
 from medglean.data.cache import Progress, default_cache
 from medglean.data.manifest import Manifest
 from medglean.data.splits import split_hash
-from medglean.errors import DataError, Problem, UsageError
-from medglean.fitting import make_fabric
+from medglean.errors import DataError, Problem
+from medglean.fitting import device_of
 from medglean.fitting.settings import CHANGEABLE
+from medglean.runs.applied import drop_parts, in_parts, rows_at_a_time, with_the_runs_split
 from medglean.runs.report import Report
 from medglean.runs.rundir import RunFolder
 from medglean.runs.stored import stored_report
@@ -167,7 +164,7 @@ def evaluate(
             "compare with. Add it, or use `medglean predict`, which needs none."
         )
     if split is not None and "split" not in manifest.frame:
-        manifest = _with_the_runs_split(manifest, run_path)
+        manifest = with_the_runs_split(manifest, run_path)
     with RunFolder.create(
         out,
         preset_toml=classifier.preset.to_toml(),
@@ -198,43 +195,13 @@ def evaluate(
                 + (f" in part {split!r}." if split else ".")
                 + " Check the columns 'label' and 'split', and problems.csv."
             )
-        _to_device(classifier, accelerator)
+        classifier.network.to(device_of(classifier.preset.fit, accelerator))
         scores = score_rows(classifier, images, rows)
         run.write_results(score_frame(classifier, images, scores, truth=True))
         report = evaluation_report(run, run_path, classifier, images, scores, problems, split)
         report.write(run.path)
         run.finish()
         return report
-
-
-def _with_the_runs_split(manifest: Manifest, run_path: Path) -> Manifest:
-    """Give each image the part that it had when the run was trained, found by its id."""
-    known = pd.read_csv(run_path / "split.csv", dtype=str, keep_default_na=False)
-    parts = dict(zip(known["id"], known["split"], strict=True))
-    placed = pd.Series([parts.get(one) for one in manifest.ids], dtype="str")
-    if placed.isna().all():
-        raise DataError(
-            f"{manifest.path or 'the manifest'}: has no column 'split', and none of its ids is in "
-            f"the split of {run_path}. Leave --split out to evaluate on all its images."
-        )
-    return type(manifest)(
-        manifest.frame.assign(split=placed),
-        manifest.root,
-        path=manifest.path,
-        warnings=manifest.warnings,
-    )
-
-
-def _to_device(classifier: Classifier, accelerator: str) -> None:
-    """Move the network to where Fabric says."""
-    settings = classifier.preset.fit.model_copy(update={"accelerator": accelerator, "devices": 1})
-    if accelerator not in ("auto", "cpu", "gpu", "cuda", "mps"):
-        raise UsageError(f"device {accelerator!r}: expected auto, cpu, gpu, cuda or mps.")
-    classifier.network.to(make_fabric(settings).device)
-
-
-PART_BYTES = 64 << 20
-"""Prepared images that prediction holds at once: what a kill costs at most."""
 
 
 def apply(
@@ -291,65 +258,28 @@ def apply(
     ) as run:
         if run.is_done:
             return pd.read_parquet(run.path / "predictions.parquet")
-        _to_device(classifier, accelerator)
-        rows = _rows_at_a_time(classifier.preset)
-        frames, problems = [], [*told, *manifest.warnings]
-        for number, start in enumerate(range(0, len(manifest), rows)):
-            place = np.arange(start, min(start + rows, len(manifest)))
-            frame, told = _part(run, classifier, manifest, place, number, workers)
-            frames.append(frame)
-            problems += told
-            if progress is not None:
-                progress(int(place[-1]) + 1, len(manifest))
-        table = pd.concat(frames, ignore_index=True)
-        run.write_problems(problems)
-        if table.empty:
-            first = next((p for p in problems if p.fatal), None)
-            raise DataError(
-                f"none of the {len(manifest)} images could be read. "
-                + (f"The first: {first}" if first else "See problems.csv.")
-            )
+        classifier.network.to(device_of(classifier.preset.fit, accelerator))
+        table, _ = in_parts(
+            run,
+            manifest,
+            lambda part: _scored(classifier, part, workers),
+            rows=rows_at_a_time(classifier.preset.images),
+            told=told,
+            progress=progress,
+        )
         run.write_results(table, name="predictions")
-        shutil.rmtree(run.path / "parts")
+        drop_parts(run)
         run.finish()
         return table
 
 
-def _rows_at_a_time(preset: ClassifyPreset) -> int:
-    image_bytes = int(np.prod(preset.images.shape)) * np.dtype(preset.images.dtype).itemsize
-    return int(np.clip(PART_BYTES // image_bytes, 16, 1024))
-
-
-def _part(
-    run: RunFolder,
-    classifier: Classifier,
-    manifest: Manifest,
-    place: np.ndarray,
-    number: int,
-    workers: int,
+def _scored(
+    classifier: Classifier, part: Manifest, workers: int
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """Score some rows, or read what an earlier call has scored."""
-    name = f"parts/part-{number:06d}"
-    scored, told = run.path / f"{name}.parquet", f"{name}.json"
-    if scored.is_file() and (run.path / told).is_file():
-        problems = [Problem(**entry) for entry in run.read_json(told)]
-        return pd.read_parquet(scored), problems
+    """Score the rows of one part."""
     images = open_images(
-        manifest.select(place),
-        classifier.preset,
-        column=None,
-        classes=None,
-        cache=None,
-        workers=workers,
+        part, classifier.preset, column=None, classes=None, cache=None, workers=workers
     )
     scores = score_rows(classifier, images, images.positions(labelled=False))
     frame = score_frame(classifier, images, scores, truth=False)
-    problems = [
-        dataclasses.replace(p, row=None if p.row is None else p.row + int(place[0]))
-        for p in (*images.failures, *images.warnings)
-    ]
-    run.write_json(told, [problem.to_row() for problem in problems])
-    parquet = io.BytesIO()
-    frame.to_parquet(parquet, index=False)
-    run.write(f"{name}.parquet", parquet.getvalue())
-    return frame, problems
+    return frame, [*images.failures, *images.warnings]

@@ -17,6 +17,7 @@ _HOME = {
     "OptimizerSettings": "medglean.fitting.settings",
     "ScheduleSettings": "medglean.fitting.settings",
     "Update": "medglean.fitting.update",
+    "device_of": "medglean.fitting.devices",
     "fit": "medglean.fitting.loop",
     "load_last": "medglean.fitting.checkpoint",
     "load_weights": "medglean.fitting.checkpoint",
@@ -34,6 +35,7 @@ __all__ = [
     "OptimizerSettings",
     "ScheduleSettings",
     "Update",
+    "device_of",
     "fit",
     "load_last",
     "load_weights",
@@ -44,7 +46,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from medglean.fitting.checkpoint import load_last, load_weights
-    from medglean.fitting.devices import make_fabric, make_optimizer, on_device_of
+    from medglean.fitting.devices import device_of, make_fabric, make_optimizer, on_device_of
     from medglean.fitting.loader import Batch, Fetch, Loader
     from medglean.fitting.loop import fit
     from medglean.fitting.record import FitResult

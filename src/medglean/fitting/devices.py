@@ -51,6 +51,20 @@ def make_fabric(settings: FitSettings) -> Fabric:
     return fabric
 
 
+def device_of(settings: FitSettings, accelerator: str) -> torch.device:
+    """Return the one device on which a trained network is applied.
+
+    Raises
+    ------
+    UsageError
+        If ``accelerator`` is none that there is, or not here.
+    """
+    if accelerator not in ("auto", "cpu", "gpu", "cuda", "mps"):
+        raise UsageError(f"device {accelerator!r}: expected auto, cpu, gpu, cuda or mps.")
+    one = settings.model_copy(update={"accelerator": accelerator, "devices": 1})
+    return make_fabric(one).device
+
+
 def resolved(settings: FitSettings) -> FitSettings:
     """Replace the precision ``auto`` by what this machine computes fastest.
 
