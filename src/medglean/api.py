@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from medglean.capabilities import capability as find_capability
+from medglean.capabilities import capability_of
 from medglean.console import progress
 from medglean.data.manifest import Manifest
 from medglean.errors import Problem, UsageError
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from medglean.data.index import IndexResult
     from medglean.runs.report import Report
 
-CAPABILITIES = ("classify",)
 ENGINES = ("local", "ray")
 
 
@@ -221,7 +222,7 @@ def train(
     Parameters
     ----------
     capability
-        ``"classify"``.
+        One of `medglean.capabilities.CAPABILITIES`.
     preset
         Name of a preset, or the path of a TOML file.
     manifest
@@ -237,15 +238,11 @@ def train(
     workers
         Images decoded at the same time.
     """
-    from medglean.classify import task
-    from medglean.classify.settings import ClassifyPreset
-    from medglean.runs.preset import load_preset
-
-    check_capability(capability)
-    settings = load_preset(preset, ClassifyPreset, overrides=overrides)
+    kind = find_capability(capability)
+    settings = kind.load_preset(preset, overrides)
     given = as_manifest(manifest)
     with progress("decoding images") as tell:
-        return task.fit(
+        return kind.verbs.fit(
             given,
             settings,
             out=Path(out),
@@ -282,8 +279,7 @@ def predict(
     resume
         Go on where an earlier call stopped.
     """
-    from medglean.classify import task
-
+    kind = capability_of(Path(run))
     words = sys.argv if command is None else command
     problems: list[Problem] = []
     if isinstance(source, Manifest):
@@ -293,7 +289,7 @@ def predict(
     else:
         given = Manifest.read(source)
     with progress("scoring images") as tell:
-        return task.apply(
+        return kind.verbs.apply(
             Path(run),
             given,
             out=Path(out),
@@ -339,10 +335,9 @@ def evaluate(
     split
         Only this part: the manifest's own split, or where it has none the run's.
     """
-    from medglean.classify import task
-
+    kind = capability_of(Path(run))
     with progress("decoding images") as tell:
-        return task.evaluate(
+        return kind.verbs.evaluate(
             Path(run),
             as_manifest(manifest),
             out=Path(out),
@@ -359,11 +354,3 @@ def evaluate(
 def as_manifest(given: str | Path | Manifest) -> Manifest:
     """Return a manifest, read from its file where that is given."""
     return given if isinstance(given, Manifest) else Manifest.read(given)
-
-
-def check_capability(capability: str) -> None:
-    """Refuse what cannot be trained."""
-    if capability not in CAPABILITIES:
-        raise UsageError(
-            f"{capability!r} cannot be trained; expected one of {', '.join(CAPABILITIES)}."
-        )

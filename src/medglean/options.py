@@ -16,6 +16,7 @@ class Capability(StrEnum):
     """What can be trained."""
 
     classify = "classify"
+    anomaly = "anomaly"
 
 
 class Frames(StrEnum):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from medglean.api import as_manifest, check_capability
+from medglean.api import as_manifest
+from medglean.capabilities import capability as find_capability
 from medglean.data.manifest import Manifest
 
 
@@ -17,21 +18,8 @@ def training(
     overrides: Sequence[str] = (),
 ) -> list[str]:
     """Check what `train` would check and say what it would do; nothing is written or decoded."""
-    from medglean.classify.prepare import choose
-    from medglean.classify.settings import ClassifyPreset
-    from medglean.runs.preset import load_preset
-
-    check_capability(capability)
-    settings = load_preset(preset, ClassifyPreset, overrides=overrides)
-    chosen = choose(as_manifest(manifest), settings)
-    parts = chosen.manifest.frame["split"].value_counts()
-    counts = ", ".join(f"{int(parts.get(part, 0)):,} {part}" for part in ("train", "val", "test"))
-    return [
-        f"{settings.name}: {settings.model.architecture}, {settings.fit.epochs} epochs",
-        f"classes: {', '.join(chosen.classes)}",
-        f"images: {counts}; kept together by {chosen.manifest.grouped_by}",
-        *(str(problem) for problem in chosen.problems),
-    ]
+    kind = find_capability(capability)
+    return kind.plan(as_manifest(manifest), kind.load_preset(preset, overrides))
 
 
 def curation(
