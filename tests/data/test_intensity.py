@@ -34,6 +34,19 @@ def test_percentile_computed_by_hand():
     np.testing.assert_allclose(unit[0], np.clip((np.arange(11) - 1) / 8, 0, 1), atol=1e-7)
 
 
+def test_background_zeros_can_be_left_out_of_the_percentiles():
+    # 900 zeros and 1..100: of all values percentile 99 is 90, of those that are not zero 99
+    values = np.concatenate([np.zeros(900), np.arange(1, 101)]).reshape(1, 1000)
+    all_of_them = Intensity(rule="percentile", low=0, high=99)
+    brain = Intensity(rule="percentile", low=0, high=99, skip_zeros=True)
+
+    assert limits_of(values, all_of_them)[:2] == ((0.0,), (pytest.approx(90.01),))
+    assert limits_of(values, brain)[:2] == ((0.0,), (pytest.approx(99.01),))
+    low = Intensity(rule="percentile", low=1, high=100, skip_zeros=True)
+    assert limits_of(values, low)[:2] == ((pytest.approx(1.99),), (100.0,))
+    assert to_unit(np.zeros((1, 4)), brain).values.tolist() == [[0, 0, 0, 0]]
+
+
 def test_full_scale_is_the_encoding_not_the_image():
     values = np.array([[0, 51, 102]], dtype=np.uint8)
     unit, _ = to_unit(values, Intensity(), full_scale=(0, 255))
@@ -145,6 +158,7 @@ def test_inverted_values_give_the_inverted_image(values):
         ({"rule": "window", "high": 50}, "needs both low and high"),
         ({"rule": "full-scale", "scope": "volume"}, "scope 'volume' has no meaning"),
         ({"rule": "min-max", "low": float("nan")}, "finite"),
+        ({"rule": "min-max", "skip_zeros": True}, "skip_zeros has no meaning"),
     ],
 )
 def test_bad_rules_are_refused(settings, match):

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
+from medglean.data.masks import prepared_mask
 from medglean.data.picture import Picture
 from medglean.data.prepare import prepare, prepare_channels, prepare_one, volume_limits
 from medglean.data.recipe import Intensity, Recipe
@@ -155,6 +157,29 @@ def test_centre_crop_keeps_the_middle_share():
     out = resize(image, (6, 6), how="stretch", centre_crop=0.75)
     assert out.image.min() == 1
     assert resize(image, (6, 6), how="stretch").image.min() == 0.0625  # (1/3) / (4/3) along y and x
+
+
+def test_centre_pads_without_resampling():
+    image = np.arange(1, 241 * 240 + 1 - 240, dtype=np.float32).reshape(1, 240, 240) / 57600
+    out = resize(image, (256, 256), how="centre")
+    assert out.step == (1.0, 1.0)
+    np.testing.assert_array_equal(out.image[:, 8:-8, 8:-8], image)
+    assert out.image.sum(dtype=np.float64) == pytest.approx(image.sum(dtype=np.float64))
+
+
+def test_centre_cuts_what_is_too_long_and_pads_what_is_too_short():
+    image = np.zeros((1, 4, 10), np.float32)
+    image[0, :, 3:7] = 1
+    out = resize(image, (6, 4), how="centre").image[0]
+    assert out.sum(axis=1).tolist() == [0, 4, 4, 4, 4, 0]
+
+
+def test_a_mask_follows_its_image_when_centred(tmp_path):
+    mask = np.zeros((240, 240), np.uint8)
+    mask[100, 30] = 4
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    found = prepared_mask("mask.png", tmp_path, Recipe(size_px=(256, 256), resize="centre"))
+    assert np.argwhere(found).tolist() == [[0, 108, 38]]
 
 
 def test_spacing_follows_the_resize():

@@ -101,10 +101,22 @@ def _ends_of_channel(channel: np.ndarray, intensity: Intensity) -> tuple[float, 
     smallest, largest = float(finite.min()), float(finite.max())
     if intensity.rule == "min-max" or smallest == largest:
         return smallest, largest, False
-    low, high = np.percentile(finite.astype(np.float64), [intensity.low, intensity.high])
+    low, high = _percentiles(finite, intensity, smallest, largest)
     if not low < high:
         return smallest, largest, True
-    return float(low), float(high), False
+    return low, high, False
+
+
+def _percentiles(
+    finite: np.ndarray, intensity: Intensity, smallest: float, largest: float
+) -> tuple[float, float]:
+    """Return the asked percentiles; 0 and 100 are the extremes whether or not zeros count."""
+    counted = finite[finite != 0] if intensity.skip_zeros else finite
+    low, high = np.percentile(counted.astype(np.float64), [intensity.low, intensity.high])
+    return (
+        smallest if intensity.low == 0 else float(low),
+        largest if intensity.high == 100 else float(high),
+    )
 
 
 def to_unit(

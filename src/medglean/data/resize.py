@@ -8,12 +8,39 @@ each output pixel; a side that grows is interpolated linearly.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 
 from medglean.arrays import UnitImage
+
+How = Literal["stretch", "pad", "crop", "centre"]
+"""Ways to reach a size; see :class:`~medglean.data.recipe.Recipe`."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which part of an image goes where; all pairs are of height and width, in whole pixels.
+
+    Attributes
+    ----------
+    kept, start
+        Size and upper left corner of the part of the image that is used.
+    inner, offset
+        Size and upper left corner of where it lies in the result; around it are zeros.
+    """
+
+    kept: tuple[int, int]
+    start: tuple[int, int]
+    inner: tuple[int, int]
+    offset: tuple[int, int]
+
+    @property
+    def step(self) -> tuple[float, float]:
+        """How many source pixels one pixel of the result covers along y and x."""
+        return (self.kept[0] / self.inner[0], self.kept[1] / self.inner[1])
 
 
 class Resized(NamedTuple):
@@ -23,11 +50,47 @@ class Resized(NamedTuple):
     step: tuple[float, float]
 
 
+def geometry(
+    shape_px: tuple[int, int], size_px: tuple[int, int], *, how: How, centre_crop: float = 1.0
+) -> Geometry:
+    """Work out how an image of ``shape_px`` (height, width) is brought to ``size_px``.
+
+    Parameters
+    ----------
+    shape_px, size_px
+        Height and width before and after.
+    how, centre_crop
+        As for :func:`resize`.
+
+    Examples
+    --------
+    >>> geometry((240, 240), (256, 256), how="centre").offset
+    (8, 8)
+    """
+    height, width = shape_px
+    kept = (_share(height, centre_crop), _share(width, centre_crop))
+    inner = size_px
+    if how == "crop":  # cut the side that is too long for the aspect ratio asked for
+        scale = min(kept[0] / size_px[0], kept[1] / size_px[1])
+        kept = _at_most(kept, size_px[0] * scale, size_px[1] * scale)
+    elif how == "pad":
+        scale = min(size_px[0] / kept[0], size_px[1] / kept[1])
+        inner = _at_most(size_px, kept[0] * scale, kept[1] * scale)
+    elif how == "centre":
+        inner = kept = (min(kept[0], size_px[0]), min(kept[1], size_px[1]))
+    return Geometry(
+        kept=kept,
+        start=((height - kept[0]) // 2, (width - kept[1]) // 2),
+        inner=inner,
+        offset=((size_px[0] - inner[0]) // 2, (size_px[1] - inner[1]) // 2),
+    )
+
+
 def resize(
     image: UnitImage,
     size_px: tuple[int, int],
     *,
-    how: Literal["stretch", "pad", "crop"],
+    how: How,
     centre_crop: float = 1.0,
 ) -> Resized:
     """Bring an image to ``size_px`` (height, width).
@@ -39,28 +102,21 @@ def resize(
     size_px
         Height and width to reach.
     how
-        As in :class:`~medglean.data.recipe.Recipe`: stretch, pad with zeros, or crop.
+        As in :class:`~medglean.data.recipe.Recipe`: stretch, pad with zeros, crop, or pad and cut
+        without resampling.
     centre_crop
         Share of each side to keep around the centre first.
     """
-    height, width = image.shape[1:]
-    kept = (_share(height, centre_crop), _share(width, centre_crop))
-    if how == "crop":  # cut the side that is too long for the aspect ratio asked for
-        scale = min(kept[0] / size_px[0], kept[1] / size_px[1])
-        kept = _at_most(kept, size_px[0] * scale, size_px[1] * scale)
-    image = _centre(image, kept)
-    inner = size_px
-    if how == "pad":
-        scale = min(size_px[0] / kept[0], size_px[1] / kept[1])
-        inner = _at_most(size_px, kept[0] * scale, kept[1] * scale)
-    step = (kept[0] / inner[0], kept[1] / inner[1])
-    planes = [_resize_plane(plane, inner) for plane in image]
+    place = geometry((image.shape[1], image.shape[2]), size_px, how=how, centre_crop=centre_crop)
+    (top, left), (height, width) = place.start, place.kept
+    image = image[:, top : top + height, left : left + width]
+    planes = [_resize_plane(plane, place.inner) for plane in image]
     out = np.zeros((len(planes), *size_px), dtype=np.float32)
-    top, left = (size_px[0] - inner[0]) // 2, (size_px[1] - inner[1]) // 2
+    (top, left), (height, width) = place.offset, place.inner
     for into, plane in zip(out, planes, strict=True):
-        into[top : top + inner[0], left : left + inner[1]] = plane
+        into[top : top + height, left : left + width] = plane
     # averaging and interpolating stay within the values' range up to rounding
-    return Resized(np.clip(out, 0.0, 1.0, out=out), step)
+    return Resized(np.clip(out, 0.0, 1.0, out=out), place.step)
 
 
 def _share(side: int, share: float) -> int:
@@ -71,12 +127,6 @@ def _share(side: int, share: float) -> int:
 def _at_most(limit: tuple[int, int], height: float, width: float) -> tuple[int, int]:
     """Round a height and width to whole pixels, at least 1 and at most ``limit``."""
     return max(1, min(limit[0], round(height))), max(1, min(limit[1], round(width)))
-
-
-def _centre(image: np.ndarray, kept: tuple[int, int]) -> np.ndarray:
-    """Cut the middle of ``kept`` (height, width) pixels out of an image."""
-    top, left = (image.shape[1] - kept[0]) // 2, (image.shape[2] - kept[1]) // 2
-    return image[:, top : top + kept[0], left : left + kept[1]]
 
 
 def _resize_plane(plane: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
