@@ -275,3 +275,15 @@ def test_the_hash_follows_the_work_not_the_words(shelf):
 def test_a_preset_is_frozen(shelf):
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         load_preset("big", Model).name = "other"
+
+
+def test_a_preset_is_changed_as_a_file_would_be(shelf):
+    read = load_preset("big", Model)
+    again = module.changed(read, ["fit.optimizer.momentum=0.25", "weights=none"])
+
+    assert again == load_preset(
+        "big", Model, overrides=["fit.optimizer.momentum=0.25", "weights=none"]
+    )
+    assert module.changed(read, []) == read
+    with pytest.raises(PresetError, match=r"fit.epocs.*It was set by 'fit.epocs=3'"):
+        module.changed(read, ["fit.epocs=3"])

@@ -126,6 +126,21 @@ def load_preset(
     return _validate(table, parsed, model, said=f"preset {str(name_or_path)!r}")
 
 
+def changed(preset: SomePreset, overrides: Sequence[str]) -> SomePreset:
+    """Lay overrides over a preset that was read already, as `load_preset` does.
+
+    Raises
+    ------
+    PresetError
+        If a key is not known or a value is of the wrong type or out of range.
+    """
+    table = preset.model_dump(mode="json", exclude_none=True)
+    parsed = [_Override.parse(text) for text in overrides]
+    if parsed:
+        table["expected"] = {"status": "not measured with these overrides"}
+    return _validate(table, parsed, type(preset), said=f"preset {preset.name!r}")
+
+
 def list_presets() -> list[tuple[str, str]]:
     """Return name and summary of every preset that comes with medglean, sorted by name."""
     found = []
