@@ -413,7 +413,7 @@ def test_a_parser_that_fails_costs_one_file_and_its_message_is_not_quoted(source
     def crash(*args, **options):
         raise RuntimeError("DOE^JANE")
 
-    monkeypatch.setattr("medglean.data.index.readers.probe", crash)
+    monkeypatch.setattr("medglean.data.examine.readers.probe", crash)
     problem = examine(path, "a.png").problem
 
     assert "its header cannot be parsed (RuntimeError)" in str(problem)

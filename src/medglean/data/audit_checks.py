@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from medglean.data.glance import Glances
+from medglean.data.glance import Glances, joined_sha256
 from medglean.data.manifest import Manifest
 from medglean.data.shortcuts import MIN_PATIENTS, Probe
 from medglean.errors import Problem
@@ -74,17 +74,26 @@ def unreadable(manifest: Manifest, seen: Glances) -> list[Finding]:
 
 def altered(manifest: Manifest, seen: Glances) -> list[Finding]:
     """Files that are not those that were indexed."""
-    if "sha256" not in manifest.frame or len(manifest.image_columns) > 1:
+    names = manifest.image_columns
+    digests = ["sha256" + name.removeprefix("image") for name in names]
+    if not set(digests) <= set(manifest.frame.columns):
         return []
-    then = manifest.frame["sha256"].astype(object)
-    changed = seen.ok & then.notna().to_numpy() & (then != seen.facts["sha256"]).to_numpy()
     found = "the file is not the one that was indexed: its SHA-256 differs."
-    return [
-        Finding(
-            "altered", "error", f"{row['image']}: {found}", "Index the folder again.", (row["id"],)
-        )
-        for row in manifest.frame[["id", "image"]][changed].to_dict("records")
-    ]
+    if len(names) > 1:
+        found = "one of the files is not the one that was indexed: its SHA-256 differs."
+    then = manifest.frame[digests].astype(object).to_numpy()
+    now = seen.facts["sha256"].to_numpy(object)
+    gone = pd.isna(then)
+    known = seen.ok & (~gone | manifest.frame[names].isna().to_numpy()).all(axis=1)
+    findings = []
+    for row in np.flatnonzero(known & ~gone.all(axis=1)):
+        if joined_sha256(then[row][~gone[row]].tolist()) != now[row]:
+            shown = " + ".join(manifest.frame[names].iloc[row].dropna())
+            name = manifest.ids[row]
+            findings.append(
+                Finding("altered", "error", f"{shown}: {found}", "Index the folder again.", (name,))
+            )
+    return findings
 
 
 def constant(manifest: Manifest, seen: Glances) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -177,6 +177,13 @@ def _unit(picture: Picture, values: np.ndarray) -> np.ndarray:
     return mean
 
 
+def joined_sha256(digests: Sequence[str]) -> str:
+    """Return what stands for an image's files: the SHA-256 of one, or of all of them together."""
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
 def _merged(looks: list[_Look]) -> _Look:
     """Join what was seen of an image's channels, each in a file of its own.
 
@@ -188,6 +195,5 @@ def _merged(looks: list[_Look]) -> _Look:
     facts["bytes"] = sum(int(str(look.facts["bytes"])) for look in looks)
     facts["deviation"] = max(float(str(look.facts["deviation"])) for look in looks)
     for name in ("sha256", "pixels_sha256"):
-        joined = "".join(str(look.facts[name]) for look in looks)
-        facts[name] = hashlib.sha256(joined.encode()).hexdigest()
+        facts[name] = joined_sha256([str(look.facts[name]) for look in looks])
     return _Look(looks[0].thumbnail, facts)

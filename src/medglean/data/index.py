@@ -8,30 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import logging
 import os
 import tempfile
-import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from medglean.data import dicom_headers, readers
+from medglean.data.examine import Examined, examine, examine_all
 from medglean.data.manifest import SUFFIXES, Manifest
 from medglean.data.problem_list import PROBLEMS_NAME, check_problem_list, write_problems
 from medglean.data.pseudonyms import Pseudonyms, default_key_file, load_or_create_key
+from medglean.data.reference import ImageReference
 from medglean.data.rows import RowMaker
-from medglean.data.sources import Entry, Listing, Options, choose
+from medglean.data.sources import Listing, Options, choose
 from medglean.data.sources.listing import is_no_image, promises_image
 from medglean.data.walk import Tree, walk
-from medglean.errors import DataError, ManifestError, Problem, ReadError, UsageError
+from medglean.errors import DataError, ManifestError, Problem, UsageError
 
-FILES_AT_A_TIME = 32
-"""How many files one task of the pool takes: small files alone would be all overhead."""
+__all__ = ["Examined", "IndexResult", "check_out", "examine", "index"]
+
 Progress = Callable[[int, int], None]
 
 
@@ -73,17 +70,6 @@ class IndexResult:
                 f"{len(self.problems):,} problems are listed in {PROBLEMS_NAME} beside it."
             )
         return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Examined:
-    """One file: its size, SHA-256 and header, or why there is none."""
-
-    size: int = 0
-    sha256: str = ""
-    header: readers.Header | None = None
-    facts: dicom_headers.Facts | None = field(default=None, repr=False)
-    problem: Problem | None = None
 
 
 def index(
@@ -166,14 +152,20 @@ def index(
     problems = [*tree.problems, *listing.problems]
     counts: Counter[str] = Counter(files=len(tree.files))
     total = len(listing.entries)
-    for done, (entry, seen) in enumerate(_examine_all(folder, listing.entries, workers), start=1):
-        if seen.problem is None:
+    told: set[str] = set()
+    for done, (entry, seen) in enumerate(examine_all(folder, listing.entries, workers), start=1):
+        bad = {path: one.problem for path, one in seen.items() if one.problem is not None}
+        if not bad:
             maker.add(entry, seen)
-        elif promises_image(entry.image) or seen.problem.kind == "unreadable":
-            counts["broken"] += 1
-            problems.append(seen.problem)
-        else:
-            maker.unknown(entry.image)
+        for path, problem in bad.items():
+            if path in told:
+                continue
+            told.add(path)
+            if promises_image(path) or problem.kind == "unreadable":
+                counts["broken"] += 1
+                problems.append(problem)
+            else:
+                maker.unknown(path)
         if progress is not None and (done % 100 == 0 or done == total):
             progress(done, total)
     problems += maker.problems(str(folder))
@@ -269,9 +261,12 @@ def _root(folder: Path, out: Path) -> Path:
 
 
 def _passed_over(tree: Tree, listing: Listing) -> Counter[str]:
-    listed = {entry.image for entry in listing.entries}
+    listed = {path for entry in listing.entries for path in entry.files}
     masks = {
-        value for e in listing.entries for k, value in e.values.items() if k in ("mask", "target")
+        value.path if isinstance(value, ImageReference) else value
+        for entry in listing.entries
+        for name, value in entry.values.items()
+        if name in ("mask", "target")
     }
     others = [path for path in tree.files if path not in listed and path not in masks]
     no_image = sum(is_no_image(path) for path in others)
@@ -293,72 +288,3 @@ def _nothing_found(
         f"{folder}: no image among {counts['files']:,} files. Give the folder that holds the "
         "images; PNG, JPEG, TIFF, BMP, DICOM and NIfTI are known."
     )
-
-
-# --- the pass over the files --------------------------------------------------------------------
-
-
-def _examine_all(
-    folder: Path, entries: list[Entry], workers: int
-) -> Iterator[tuple[Entry, Examined]]:
-    """Examine files in a few threads, in order, with a bounded number under way."""
-    blocks = (entries[i : i + FILES_AT_A_TIME] for i in range(0, len(entries), FILES_AT_A_TIME))
-    pending: deque[tuple[list[Entry], Future[list[Examined]]]] = deque()
-
-    def work(block: Iterable[Entry]) -> list[Examined]:
-        return [examine(folder / entry.image, entry.image) for entry in block]
-
-    with _quiet(), ThreadPoolExecutor(max(1, workers)) as pool:
-        for block in blocks:
-            pending.append((block, pool.submit(work, block)))
-            if len(pending) > 2 * workers:
-                first, future = pending.popleft()
-                yield from zip(first, future.result(), strict=True)
-        while pending:
-            first, future = pending.popleft()
-            yield from zip(first, future.result(), strict=True)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep pydicom's remarks on odd headers out of warnings and logs: they quote the values.
-
-    Set around the whole pool, not in its threads: filters belong to the process.
-    """
-    logger = logging.getLogger("pydicom")
-
-    def nothing(record: logging.LogRecord) -> bool:
-        return False
-
-    logger.addFilter(nothing)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.removeFilter(nothing)
-
-
-def examine(path: Path, name: str) -> Examined:
-    """Return size, SHA-256 and header of one file, or the problem with it.
-
-    ``name`` is how messages call the file. Nothing is raised: one file costs one image.
-    """
-    try:
-        header = readers.probe(path, dicom_tags=dicom_headers.TAGS)
-        found = dicom_headers.facts(header) if header.format == "DICOM" else None
-        header.extra.pop("dataset", None)  # it holds the patient's name
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-            size = file.tell()
-        return Examined(size, digest.hexdigest(), header, found)
-    except ReadError as error:
-        return Examined(problem=Problem(name, error.found, error.remedy, kind="broken"))
-    except OSError as error:
-        what = f"cannot be opened ({error.strerror or type(error).__name__})."
-        remedy = "Give yourself the right to read it."
-        return Examined(problem=Problem(name, what, remedy, kind="unreadable"))
-    except Exception as error:  # noqa: BLE001 - a parser's failure on one file must cost one file
-        # only the type: the message may quote the header
-        what = f"its header cannot be parsed ({type(error).__name__})."
-        return Examined(problem=Problem(name, what, "Export the image again.", kind="broken"))

@@ -70,7 +70,7 @@ def check(frame: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     for name in columns:
         if name in TEXT_COLUMNS or name in reference_columns([name]):
             columns[name] = to_text(columns[name], name, findings)
-        elif name in NUMBER_COLUMNS:
+        elif name in NUMBER_COLUMNS or name.startswith("bytes."):
             columns[name] = to_numbers(columns[name], name, findings)
         else:
             columns[name] = settled(columns[name])
@@ -329,10 +329,11 @@ def check_split(frame: pd.DataFrame, findings: Findings) -> None:
 
 
 def check_sha256(frame: pd.DataFrame, findings: Findings) -> None:
-    """``sha256`` is 64 hexadecimal digits or empty."""
-    if "sha256" not in frame:
-        return
-    values = frame["sha256"].astype(object).where(frame["sha256"].notna(), "0" * 64).astype(str)
-    at = positions(~values.str.fullmatch(r"[0-9a-f]{64}"))
-    found = (f"{value!r} is not a SHA-256 (64 digits 0-9, a-f)." for value in values.iloc[at])
-    findings.tell_rows("sha256", at, found, "Index the images again.", column="sha256")
+    """``sha256``, and that of each channel, is 64 hexadecimal digits or empty."""
+    for name in frame.columns:
+        if name != "sha256" and not name.startswith("sha256."):
+            continue
+        values = frame[name].astype(object).where(frame[name].notna(), "0" * 64).astype(str)
+        at = positions(~values.str.fullmatch(r"[0-9a-f]{64}"))
+        found = (f"{value!r} is not a SHA-256 (64 digits 0-9, a-f)." for value in values.iloc[at])
+        findings.tell_rows("sha256", at, found, "Index the images again.", column=name)

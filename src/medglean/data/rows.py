@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +17,7 @@ from medglean.data.tables import frame_of
 from medglean.errors import Problem
 
 if TYPE_CHECKING:
-    from medglean.data.index import Examined
+    from medglean.data.examine import Examined
 
 FIRST_COLUMNS = (
     "id", "image", "patient", "group", "label", "labels", "mask", "target", "split", "source",
@@ -69,43 +69,75 @@ class RowMaker:
         """Count a file of no known format whose name promised none."""
         self._unknown[PurePosixPath(path).suffix.lower()] += 1
 
-    def add(self, entry: Entry, seen: Examined) -> None:
-        """Add the rows of one file."""
-        header = seen.header
-        if header is None:
+    def add(self, entry: Entry, seen: Mapping[str, Examined]) -> None:
+        """Add the rows of one image, of whose every file there is what was seen of it."""
+        first = seen[entry.files[0]]
+        if first.header is None or not all(self._usable(path, seen[path]) for path in entry.files):
             return
-        if seen.facts is not None and not header.extra.get("has_pixels", True):
-            self._dropped["no pixels"] += 1
-            return
-        if header.frames > min(MOST_FRAMES, max(1, seen.size)):
-            found = f"its header claims {header.frames:,} frames, the file has {seen.size:,} bytes."
-            self._told.append(Problem(entry.image, found, "Export the image again.", kind="broken"))
-            return
+        header = first.header
         row: dict[str, Any] = {
-            "bytes": seen.size,
-            "sha256": seen.sha256,
             "format": header.format,
             "height": header.height,
             "width": header.width,
             "channels": header.channels,
             "bits": header.bits,
         }
-        if header.extra.get("suffix_warning"):
-            self._told.append(
-                Problem(entry.image, header.extra["suffix_warning"], "", kind="suffix", fatal=False)
-            )
-        own = self._prefix + entry.image
+        for column, reference in (
+            entry.references or {"image": ImageReference(entry.image)}
+        ).items():
+            end = column.removeprefix("image")  # bytes and sha256.t1 beside image.t1
+            row |= {f"bytes{end}": seen[reference.path].size}
+            row |= {f"sha256{end}": seen[reference.path].sha256}
         name = entry.image
-        if seen.facts is not None:
-            row |= seen.facts.values
-            name = self._identify(row, seen, entry.image)
+        if first.facts is not None:
+            row |= first.facts.values
+            name = self._identify(row, first, entry.image)
         row |= {k: v for k, v in entry.values.items() if v is not None}
         for column in ("mask", "target"):
             if row.get(column):
-                row[column] = str(ImageReference(self._prefix + row[column]))
-        row.setdefault("id", name)
-        self._add_frames(row, own, header.format, header.frames, slide=header.extra.get("slide"))
+                row[column] = self._reference(row[column])
+        if entry.references:
+            self._add_parts(row, name, entry, header.frames)
+        else:
+            row.setdefault("id", name)
+            own = self._prefix + entry.image
+            slide = header.extra.get("slide")
+            self._add_frames(row, own, header.format, header.frames, slide=slide)
         self.images += 1
+
+    def _usable(self, path: str, seen: Examined) -> bool:
+        """Tell whether a file holds an image; count or tell why not."""
+        header = seen.header
+        if header is None:
+            return False
+        if seen.facts is not None and not header.extra.get("has_pixels", True):
+            self._dropped["no pixels"] += 1
+            return False
+        if header.frames > min(MOST_FRAMES, max(1, seen.size)):
+            found = f"its header claims {header.frames:,} frames, the file has {seen.size:,} bytes."
+            self._told.append(Problem(path, found, "Export the image again.", kind="broken"))
+            return False
+        if header.extra.get("suffix_warning"):
+            found = header.extra["suffix_warning"]
+            self._told.append(Problem(path, found, "", kind="suffix", fatal=False))
+        return True
+
+    def _reference(self, value: str | ImageReference) -> str:
+        """Return a reference below the manifest's folder from one below the images' folder."""
+        known = value if isinstance(value, ImageReference) else ImageReference(value)
+        return str(ImageReference(self._prefix + known.path, known.fragment))
+
+    def _add_parts(self, row: dict[str, Any], name: str, entry: Entry, frames: int) -> None:
+        """Add the one row of an image in several files, or of a named part of a file."""
+        for column, reference in entry.references.items():
+            row[column] = self._reference(reference)
+        part = next(iter(entry.references.values())).fragment
+        if part:
+            name += "#" + ",".join(f"{key}={value}" for key, value in part)
+        elif frames > 1:
+            row["frames"] = frames
+        row.setdefault("id", name)
+        self._append(row)
 
     def _identify(self, row: dict[str, Any], seen: Examined, path: str) -> str:
         """Add patient, study and series of a DICOM file to its row, and return its id.

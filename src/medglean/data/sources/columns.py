@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from medglean.data.manifest_checks import KNOWN_COLUMNS, suggest
+from medglean.data.manifest_checks import KNOWN_COLUMNS, image_columns, suggest
 from medglean.data.sources.listing import SPLIT_FOLDERS, plain
 
 SYNONYMS = {
@@ -53,11 +53,16 @@ UNLABELLED = frozenset({"unlabelled", "unlabeled"})
 
 
 def recognise(names: list[str], asked: Mapping[str, str]) -> dict[str, str]:
-    """Return manifest column to table column; what the user asked for goes before synonyms."""
+    """Return manifest column to table column; what the user asked for goes before synonyms.
+
+    Columns ``image.NAME``, one for each channel, stand for themselves, and instead of ``image``.
+    """
     chosen = dict(asked)
+    if not image_columns(chosen):
+        chosen |= {name: name for name in names if name.startswith("image.") and name[6:]}
     plain_names = {plain(name): name for name in reversed(names)}
     for column, synonyms in SYNONYMS.items():
-        if column in chosen:
+        if column in chosen or (column == "image" and image_columns(chosen)):
             continue
         for synonym in synonyms:
             name = plain_names.get(plain(synonym))

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medglean.data.readers.sniff import suffix_format
+from medglean.data.reference import ImageReference
 from medglean.errors import Problem
 
 SPLIT_FOLDERS = {
@@ -63,13 +64,25 @@ class Entry:
     Attributes
     ----------
     image
-        Its path relative to the folder.
+        Its path relative to the folder; of several files, the first.
     values
-        Columns of the manifest, such as ``label`` and ``patient``.
+        Columns of the manifest, such as ``label`` and ``patient``. ``mask`` and ``target`` are
+        paths relative to the folder, or references with such a path.
+    references
+        Only where the row is not one whole file: its image columns and what each refers to, with
+        paths relative to the folder, such as ``{"image.t1": ..., "image.t2": ...}``.
     """
 
     image: str
     values: dict[str, Any] = field(default_factory=dict)
+    references: dict[str, ImageReference] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of all files of the image, each once."""
+        if not self.references:
+            return (self.image,)
+        return tuple(dict.fromkeys(reference.path for reference in self.references.values()))
 
 
 @dataclass

@@ -6,12 +6,14 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
+from medglean.data.manifest_checks import image_columns
+from medglean.data.reference import ImageReference
 from medglean.data.sources import columns, listing
 from medglean.data.sources.finder import Finder
 from medglean.data.sources.listing import Entry, Listing, Options
 from medglean.data.tables import Table, read_csv
 from medglean.data.walk import Tree
-from medglean.errors import DataError, ManifestError, Problem, UsageError
+from medglean.errors import DataError, ManifestError, Problem, ReadError, UsageError
 
 NAME = "csv"
 LEAST_SHARE = 0.1
@@ -25,7 +27,8 @@ def matches(tree: Tree, options: Options) -> str:
     if best is None:
         return ""
     path, _, chosen = best
-    return f"{path} lists the images in its column {chosen['image']!r}"
+    names = [repr(chosen[column]) for column in image_columns(chosen)]
+    return f"{path} lists the images in its column{'s' * (len(names) > 1)} {', '.join(names)}"
 
 
 def _tables(tree: Tree, options: Options) -> list[str]:
@@ -59,11 +62,12 @@ def _best(tree: Tree, options: Options) -> tuple[Choice | None, list[Problem]]:
             problems += error.problems
             continue
         chosen = columns.recognise(list(table.frame.columns), options.columns)
-        name = chosen.get("image")
-        if name not in table.frame.columns or not len(table.frame):
+        names = [chosen[column] for column in image_columns(chosen)]
+        if not names or not set(names) <= set(table.frame.columns) or not len(table.frame):
             continue
         finder = Finder(images, _folder(path))
-        hits = sum(finder.find(text) is not None for text in table.frame[name].dropna().unique())
+        texts = pd.unique(pd.concat([table.frame[name] for name in names]).dropna())
+        hits = sum(_find(finder, text) is not None for text in texts)
         if hits < LEAST_SHARE * min(len(table.frame), max(1, len(images))) or hits == 0:
             continue
         if best is None or hits > best[0]:
@@ -98,7 +102,7 @@ def rows(tree: Tree, options: Options) -> Listing:
     found = Listing(problems=[*problems, *table.problems])
     carried, left = columns.further(table.frame, set(chosen.values()))
     _entries(tree, path, table, chosen, carried, found)
-    renamed = {a: b for a, b in chosen.items() if a != b and a != "image"}
+    renamed = {a: b for a, b in chosen.items() if a not in (b, "image")}
     if renamed:
         said = ", ".join(f"{column} from {name!r}" for column, name in sorted(renamed.items()))
         found.notes.append(f"Columns of {path}: {said}.")
@@ -122,20 +126,45 @@ def _entries(
     known = {column: table.frame[name] for column, name in chosen.items()}
     records = pd.DataFrame(known | {k: v for k, v in carried.items() if k not in known})
     listed: dict[str, int] = {}
+    pictures = image_columns(chosen)
     for row, record in zip(table.rows.tolist(), records.to_dict("records"), strict=True):
         values = {str(k): v for k, v in record.items() if not pd.isna(v)}
-        image = values.pop("image", None)
-        file = finder.find(image) if image is not None else None
-        if file is None:
+        texts = {name: str(values.pop(name)) for name in pictures if name in values}
+        images = {name: ref for name, text in texts.items() if (ref := _find(finder, text))}
+        for name in [name for name in texts if name not in images]:
+            told = f"no one file {texts[name]!r} in the folder."
+            remedy = "It is left out." if images else "The row is left out."
+            column = name if len(pictures) > 1 else None
+            found.tell(path, "missing-file", told, remedy, row=row, column=column)
+        if not images:
             found.counts["rows without file"] += 1
-            told = "no file is named." if image is None else f"no one file {image!r} in the folder."
-            found.tell(path, "missing-file", told, "The row is left out.", row=row)
-        elif file in listed:
-            told = f"{file!r} stands already in row {listed[file]}."
+            if not texts:
+                told = "no file is named."
+                found.tell(path, "missing-file", told, "The row is left out.", row=row)
+            continue
+        key = " + ".join(map(str, images.values()))
+        if key in listed:
+            told = f"{key!r} stands already in row {listed[key]}."
             found.tell(path, "duplicate-row", told, "The row is left out.", row=row)
-        else:
-            listed[file] = row
-            found.entries.append(Entry(file, _cleaned(values, finder, path, row, found)))
+            continue
+        listed[key] = row
+        first = next(iter(images.values()))
+        whole = pictures == ["image"] and not first.fragment
+        rest = _cleaned(values, finder, path, row, found)
+        found.entries.append(Entry(first.path, rest, {} if whole else images))
+
+
+def _find(finder: Finder, text: str) -> ImageReference | None:
+    """Return what a table's text refers to: a file, or a part of one, as a manifest writes it."""
+    file = finder.find(text)
+    if file is not None:
+        return ImageReference(file)
+    try:
+        reference = ImageReference.parse(text)
+    except ReadError:
+        return None
+    file = finder.find(reference.path)
+    return None if file is None else ImageReference(file, reference.fragment)
 
 
 def _cleaned(
@@ -151,9 +180,9 @@ def _cleaned(
                 found.counts[f"values of {column} not understood"] += 1
     for column in ("mask", "target"):
         if column in values:
-            file = finder.find(str(values.pop(column)))
-            if file is not None:
-                values[column] = file
+            reference = _find(finder, str(values.pop(column)))
+            if reference is not None:
+                values[column] = reference
             else:
                 told = "no one file of this name in the folder."
                 found.tell(path, "missing-file", told, "It is left out.", row=row, column=column)
