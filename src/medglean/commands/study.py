@@ -1,0 +1,76 @@
+"""Commands that set runs beside one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medglean.commands.saying import say
+from medglean.options import (
+    Cache,
+    Data,
+    Out,
+    Resume,
+    Seed,
+    Study,
+    Workers,
+)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to make for a page beside another.")
+    ] = None,
+) -> None:
+    """Say what finished runs came to, in a line each; with --out, on one page.
+
+    Example: medglean report runs/first runs/second -o comparison/
+    """
+    from medglean.compare import compare_runs
+
+    for line in compare_runs(runs, out=out):
+        say(line)
+
+
+def study(
+    name: Annotated[Study, typer.Argument(help="Which experiment.")],
+    data: Data,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change, such as fit.epochs=3.")
+    ] = None,
+    out: Out = Path("study"),
+    preset: Annotated[
+        str | None, typer.Option(help="Recipe; by default cxr-small, or enrich-small.")
+    ] = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    cache: Cache = None,
+    workers: Workers = 2,
+) -> None:
+    """Run an experiment and write its table and its figures.
+
+    `floor` sets a network beside what needs no network. `enrich` compares ways of choosing the
+    images to label by what is learnt from them.
+
+    Example: medglean study enrich clips.parquet -o runs/clips labels.positive=ill
+    """
+    from medglean import studies
+
+    run = {Study.floor: studies.floor, Study.enrich: studies.enrich}[name]
+    key = "fit.seed" if name is Study.floor else "seed"
+    found = run(
+        data,
+        **({} if preset is None else {"preset": preset}),
+        out=out,
+        overrides=[*([] if seed is None else [f"{key}={seed}"]), *(overrides or [])],
+        resume=resume,
+        cache=cache,
+        workers=workers,
+    )
+    say(found.sentence)
+    for metric in found.metrics:
+        say(metric.text())
+    say(f"{name.value}: {out / 'report.html'}")

@@ -1,0 +1,131 @@
+"""Commands about networks: train one, apply it, measure it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medglean.commands.saying import say, say_plan, say_report
+from medglean.options import (
+    Cache,
+    Capability,
+    Data,
+    Device,
+    DryRun,
+    KeepIds,
+    KeyFile,
+    OnDevice,
+    Out,
+    Part,
+    Resume,
+    Run,
+    Seed,
+    Workers,
+    new_run_folder,
+)
+
+
+def train(
+    capability: Annotated[Capability, typer.Argument(help="What to train.")],
+    preset: Annotated[str, typer.Argument(help="Name or TOML file; see `medglean presets`.")],
+    data: Data,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change, such as fit.epochs=3.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder to make; by default in runs/.")
+    ] = None,
+    seed: Seed = None,
+    device: OnDevice = Device.auto,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    cache: Cache = None,
+    workers: Workers = 2,
+) -> None:
+    """Train a network and measure it on images that were kept aside.
+
+    Example: medglean train classify cxr-small scans.parquet -o runs/first fit.epochs=3
+    """
+    from medglean import api, plans
+
+    changes = [f"fit.accelerator={device.value}"] if device is not Device.auto else []
+    changes += [] if seed is None else [f"fit.seed={seed}"]
+    changes += overrides or []
+    if dry_run:
+        say_plan(plans.training(capability.value, preset, data, overrides=changes))
+        return
+    place = out or new_run_folder(preset, resume=resume)
+    report = api.train(
+        capability.value,
+        preset,
+        data,
+        out=place,
+        overrides=changes,
+        resume=resume,
+        cache=cache,
+        workers=workers,
+    )
+    say_report(report)
+    say(f"Report: {place / 'report.html'}")
+
+
+def predict(
+    run: Run,
+    source: Annotated[Path, typer.Argument(help="Folder of images, or a manifest.")],
+    out: Out,
+    device: OnDevice = Device.auto,
+    resume: Resume = False,
+    keep_ids: KeepIds = False,
+    key_file: KeyFile = None,
+    workers: Workers = 2,
+) -> None:
+    """Apply a trained run to images, labelled or not.
+
+    Example: medglean predict runs/first new-scans/ -o predictions/
+    """
+    from medglean import api
+
+    table = api.predict(
+        run,
+        source,
+        out=out,
+        resume=resume,
+        workers=workers,
+        accelerator=device.value,
+        keep_ids=keep_ids,
+        key_file=key_file,
+    )
+    say(f"{len(table):,} images were scored. Research use only, never a diagnosis.")
+    say(f"Predictions: {out / 'predictions.csv'}; problems: {out / 'problems.csv'}")
+
+
+def evaluate(
+    run: Run,
+    data: Data,
+    out: Out,
+    split: Annotated[Part | None, typer.Option(help="Only this part of the split.")] = None,
+    device: OnDevice = Device.auto,
+    resume: Resume = False,
+    cache: Cache = None,
+    workers: Workers = 2,
+) -> None:
+    """Measure a trained run on labelled images, with intervals over patients.
+
+    Example: medglean evaluate runs/first other-hospital.parquet -o evaluation/
+    """
+    from medglean import api
+
+    report = api.evaluate(
+        run,
+        data,
+        out=out,
+        split=None if split is None else split.value,
+        resume=resume,
+        cache=cache,
+        workers=workers,
+        accelerator=device.value,
+    )
+    say_report(report)
+    say(f"Report: {out / 'report.html'}")
