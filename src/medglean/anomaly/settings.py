@@ -210,7 +210,31 @@ class PredictSettings(_Settings):
     """Compile networks first (torch.compile): minutes once, then faster, on a GPU."""
 
 
-METHODS = ("diffusion", "vae", "fpgan", "threshold")
+class StudySettings(_Settings):
+    """What the study `wolleb2022` compares and draws, besides the preset itself."""
+
+    methods: dict[str, tuple[str, ...]] = Field(
+        default_factory=lambda: {
+            "Diffusion": (),
+            "Diffusion, no guidance": ("translate.guidance=none",),
+            "DDPM sampling": ("translate.sampler=ddpm",),
+            "VAE": ("method=vae",),
+            "Fixed-Point GAN": ("method=fpgan",),
+            "Threshold, no learning": ("method=threshold",),
+            "Diffusion + threshold": ("combine=threshold",),
+        },
+        min_length=1,
+    )
+    """Rows of the table: a name, and what it changes in the preset. Rows that need the same network
+    share it. The first is what the others are compared with."""
+    scales: tuple[float, ...] = (0.0, 10.0, 50.0, 100.0, 200.0, 500.0)
+    """Guidance scales s of the curves and the strips (figures 4 and 5)."""
+    noise_levels: tuple[int, ...] = (100, 300, 500, 700)
+    """Noise levels L of the curves and the strips (figures 4 and 6)."""
+    curve_images: int = Field(default=32, ge=0)
+    """Diseased test images that the curves are of, drawn evenly over patients; 0: no curves."""
+    shown: int = Field(default=4, ge=1)
+    """Cases in the panels, strips have one."""
 
 
 def _fit() -> FitSettings:
@@ -250,6 +274,7 @@ class AnomalyPreset(Preset):
     fit: FitSettings = Field(default_factory=_fit)
     """Training of the U-Net, the VAE or the GAN."""
     predict: PredictSettings = Field(default_factory=PredictSettings)
+    study: StudySettings = Field(default_factory=StudySettings)
 
     @property
     def channel_names(self) -> tuple[str, ...]:
