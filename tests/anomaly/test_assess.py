@@ -21,7 +21,7 @@ def world(seed=0, *, patients=12, slices=4, side=12, shift=0.6):
     for row in np.flatnonzero(diseased):
         size = int(rng.integers(3, 8))
         masks[row, 4 : 4 + size, 4 : 4 + size] = True
-    maps = (rng.gamma(2.0, 0.1, size=masks.shape) + shift * masks).astype(np.float32)
+    maps = np.round(rng.gamma(2.0, 0.1, size=masks.shape) + shift * masks, 2).astype(np.float32)
     return {
         "maps": maps,
         "masks": masks,
@@ -163,7 +163,7 @@ def test_pixels_outside_the_foreground_do_not_count():
     assert found.metrics[names.PIXEL_AUROC + inside].value == pytest.approx(exact, abs=1e-3)
     assert found.metrics[names.PIXEL_AUROC].value < 0.95 < exact
     assert found.metrics[names.HEALTHY_MAP + inside].value < 0.3
-    assert found.metrics[names.HEALTHY_MAP].value > 2
+    assert found.metrics[names.HEALTHY_MAP].value > 0.9
     assert found.scores.max() < 9
     assert not any("outside the foreground" in note for note in found.notes)
     foreground[:, :6] = False
