@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import nibabel as nib
 import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -48,4 +49,12 @@ def dicom(path: Path, *, frames: int = 1, **tags: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with pydicom.config.disable_value_validation():
         pydicom.dcmwrite(path, dicom_set(frames=frames, **tags))
+    return path
+
+
+def nifti(path: Path, voxels: np.ndarray, *, flipped: bool = True) -> Path:
+    """Write a volume; flipped: stored from right to left and from front to back, as BraTS is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) if flipped else np.eye(4)
+    nib.save(nib.Nifti1Image(voxels, affine), path)
     return path

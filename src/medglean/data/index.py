@@ -1,7 +1,8 @@
 """``index``: from a folder of images to a manifest, with the headers read and the files hashed.
 
-One pass over the files: size, SHA-256 and header. No pixel is decoded. A file whose header cannot
-be read goes to ``problems.csv`` and the others go on.
+One pass over the files: size, SHA-256 and header. No pixel is decoded, except that layouts whose
+labels are masks read these. A file whose header cannot be read goes to ``problems.csv`` and the
+others go on.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ def index(
     single_label: bool = False,
     include_ct: bool = False,
     frames: Literal["each", "file"] = "each",
+    slices: tuple[int, int] | None = None,
     keep_ids: bool = False,
     key_file: str | Path | None = None,
     follow_links: bool = False,
@@ -110,6 +112,9 @@ def index(
         ``"each"``: a row for each frame of a multi-frame DICOM or animated PNG and each page of a
         TIFF, with the file as their ``group``. ``"file"``: one row a file. A NIfTI volume is one
         row either way.
+    slices
+        First and last axial slice that becomes a row, counted from 0 at the bottom, for layouts of
+        volumes; by default those of the layout.
     keep_ids
         Keep patient, study and series ids of DICOM headers instead of pseudonyms.
     key_file
@@ -134,7 +139,9 @@ def index(
     folder, out = Path(source), Path(out)
     if str(source).startswith(("http://", "https://")):
         raise UsageError(f"{source}: an address. Fetch the images first and give their folder.")
-    options = Options(dict(columns or {}), single_label, include_ct)
+    if slices is not None and not 0 <= slices[0] <= slices[1]:
+        raise UsageError(f"slices {slices[0]} to {slices[1]}: expected 0 <= first <= last.")
+    options = Options(dict(columns or {}), single_label, include_ct, slices=slices)
     if folder.is_file():
         options = dataclasses.replace(options, table=folder.name)
         folder, layout = folder.parent, "csv" if layout == "auto" else layout

@@ -39,7 +39,8 @@ class Header:
         disagree. DICOM: ``dataset`` (a pydicom ``Dataset`` with the tags asked for and nothing
         else: do not parse the file again), ``transfer_syntax`` (UID as text), ``photometric``,
         ``has_pixels`` (bool), ``media_storage`` (SOP class UID). TIFF: ``compression`` (name),
-        ``slide`` (bool). NIfTI: ``shape``, ``dtype``.
+        ``slide`` (bool). NIfTI: ``shape`` as stored, ``ras_shape`` along right, front,
+        head, ``dtype``.
     """
 
     format: str

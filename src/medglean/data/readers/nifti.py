@@ -65,7 +65,14 @@ def nifti_header(request: Request) -> Header:
         channels=1,
         bits=layout.dtype.itemsize * 8,
         decoded_bytes=math.prod(layout.shape) * layout.dtype.itemsize,
-        extra={"shape": layout.shape, "dtype": layout.dtype.name},
+        extra={
+            "shape": layout.shape,
+            "ras_shape": tuple(
+                layout.shape[_stored_axis(layout.orientation, axis)] for axis in range(3)
+            )
+            + layout.shape[3:],
+            "dtype": layout.dtype.name,
+        },
     )
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from medglean.data.sources import (
+    brats,
+    brats_slices,
+    chexpert,
     class_folders,
     covid19_radiography,
     covid_chestxray,
@@ -40,7 +43,10 @@ LAYOUTS: tuple[Source, ...] = (
     covid19_radiography,
     covid_chestxray,
     kermany,
+    chexpert,
     table,
+    brats,
+    brats_slices,
     covid_pneumonia_normal,
     class_folders,
     folder,

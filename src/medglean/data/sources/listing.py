@@ -49,12 +49,15 @@ class Options:
         Keep CT slices of a set that mixes them with X-rays.
     table
         Name of the one table to use, empty for the best at the top.
+    slices
+        First and last axial slice of volumes that become rows; ``None`` for those of the layout.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     single_label: bool = False
     include_ct: bool = False
     table: str = ""
+    slices: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
