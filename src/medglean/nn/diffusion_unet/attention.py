@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medglean.errors import UsageError
-from medglean.nn.diffusion_unet.blocks import Norm, zeroed
+from medglean.nn.diffusion_unet.blocks import zeroed
+from medglean.nn.diffusion_unet.norm import Norm
 
 
 def heads_of(channels: int, *, heads: int, head_width: int | None) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-GROUPS = 32
+from medglean.nn.diffusion_unet.norm import Norm
 
 Change = Literal["none", "down", "up"]
 Layer = TypeVar("Layer", nn.Conv1d, nn.Conv2d)
@@ -22,18 +22,6 @@ def zeroed(layer: Layer) -> Layer:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
-
-
-class Norm(nn.GroupNorm):
-    """GroupNorm of 32 groups, computed in float32 or better; the result has the input's type."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(GROUPS, channels)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Normalise."""
-        wide = torch.promote_types(x.dtype, torch.float32)
-        return super().forward(x.to(wide)).to(x.dtype)
 
 
 class Downsample(nn.Module):

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from medglean.errors import UsageError
 from medglean.nn.diffusion_unet.attention import AttentionPool, heads_of
-from medglean.nn.diffusion_unet.blocks import Norm
 from medglean.nn.diffusion_unet.embedding import TimeEmbedding
 from medglean.nn.diffusion_unet.encoder import Plan, build_encoder
+from medglean.nn.diffusion_unet.norm import Norm
 from medglean.randomness import key_of
 
 

@@ -11,13 +11,13 @@ from torch import nn
 from medglean.errors import UsageError
 from medglean.nn.diffusion_unet.attention import SpatialAttention, heads_of
 from medglean.nn.diffusion_unet.blocks import (
-    GROUPS,
     Change,
     Downsample,
     ResidualBlock,
     Stage,
     Upsample,
 )
+from medglean.nn.diffusion_unet.norm import GROUPS
 
 
 @dataclass(frozen=True, kw_only=True)

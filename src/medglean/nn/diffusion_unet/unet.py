@@ -9,9 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from medglean.errors import UsageError
-from medglean.nn.diffusion_unet.blocks import Norm, zeroed
+from medglean.nn.diffusion_unet.blocks import zeroed
 from medglean.nn.diffusion_unet.embedding import TimeEmbedding
 from medglean.nn.diffusion_unet.encoder import Plan, build_encoder
+from medglean.nn.diffusion_unet.norm import Norm
 from medglean.randomness import key_of
 
 
