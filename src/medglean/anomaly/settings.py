@@ -178,11 +178,13 @@ class MapSettings(_Settings):
     foreground: Literal["none", "mask"] = "none"
     """``mask``: zero in the background; see `medglean.anomaly.maps.foreground_mask`."""
     erode: float = Field(default=0.0, ge=0, lt=0.5)
-    """By how much the mask is eroded, as a share of the image's side: skull and rim."""
+    """By how much the mask is eroded, as a share of the image's longer side: skull and rim; 0.06
+    suits heads. Without a mask there is nothing to erode."""
     median_px: int = Field(default=0, ge=0)
-    """Side of the median filter, odd; 0: none."""
+    """Side of the median filter, odd; 0: none. It sees only the inside of the mask."""
     smooth: float = Field(default=0.0, ge=0)
-    """Standard deviation of a Gaussian filter, as a share of the image's side; 0: none."""
+    """Standard deviation of a Gaussian filter, as a share of the image's longer side, normalised by
+    the mask; 0: none. It comes after the median."""
 
 
 class ThresholdSettings(_Settings):
@@ -193,10 +195,11 @@ class ThresholdSettings(_Settings):
     channel: str | None = None
     """Of several channels, the one that is looked at; by default ``flair`` where there is one, else
     their mean."""
-    erode: float = Field(default=0.04, ge=0, lt=0.5)
-    """As in ``map``."""
-    median_px: int = Field(default=5, ge=0)
-    """As in ``map``."""
+    erode: float = Field(default=0.06, ge=0, lt=0.5)
+    """As in ``map``. 0.05 to 0.07 take the scalp and most of the skull off a head; where the skull
+    is stripped already, 0.02 is enough."""
+    median_px: int = Field(default=9, ge=0)
+    """As in ``map``; about 0.11 of the side serves best: 7 at 64 px, 15 at 128 px."""
 
 
 class PredictSettings(_Settings):
@@ -260,6 +263,9 @@ class AnomalyPreset(Preset):
     augment: Augment = Field(default_factory=Augment)
     labels: LabelSettings = Field(default_factory=LabelSettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
+    position: str | None = "slice"
+    """Column with the number of the slice, if there is one. Its place in the volume, 0 to 1, is
+    what healthy and diseased images are matched on when whole images are measured."""
     match_on: str | None = None
     """Column with a number, such as the slice's position in the volume: images are drawn so that
     both classes are alike in it, and a network cannot tell them by it."""
