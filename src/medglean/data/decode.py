@@ -17,7 +17,7 @@ import numpy as np
 from medglean.arrays import UnitImage
 from medglean.data.intensity import Limits
 from medglean.data.prepare import Prepared, prepare_channels, prepare_one, volume_limits
-from medglean.data.readers import read
+from medglean.data.readers import Volumes, read
 from medglean.data.recipe import Recipe
 from medglean.data.reference import ImageReference
 from medglean.errors import DataError, MedgleanError, Problem, ReadError
@@ -25,6 +25,9 @@ from medglean.files import sha256_of_file
 
 SLICE_KEYS = ("frame", "axis", "index")
 """Keys of a reference that take a slice of a volume or clip."""
+
+_VOLUMES = Volumes()
+"""Of the process that decodes: rows of one volume follow one another."""
 
 Stamp = tuple[int, int] | None
 """A file's size in bytes and time of change in nanoseconds; None where it cannot be asked."""
@@ -94,7 +97,11 @@ def decoded(jobs: Sequence[Job], *, workers: int) -> Generator[Decoded | Failed,
         only isolates decoders that are known to be at risk.
     """
     if workers == 0:
-        yield from map(decode, jobs)
+        try:
+            yield from map(decode, jobs)
+        finally:  # this process goes on to other work
+            _VOLUMES.clear()
+            _sha256.cache_clear()
         return
     from medglean.data.sandbox import DecoderPool
 
@@ -246,7 +253,7 @@ def _check_unaltered(job: Job, place: int, stamp: Stamp) -> None:
     if recorded.sha256 is None:
         return
     try:
-        found = sha256_of_file(file_of(job, place))
+        found = _sha256(file_of(job, place), stamp)
     except OSError:
         return  # as above
     if found != recorded.sha256:
@@ -258,10 +265,19 @@ def _check_unaltered(job: Job, place: int, stamp: Stamp) -> None:
         )
 
 
+@functools.lru_cache(maxsize=16)
+def _sha256(path: Path, stamp: Stamp) -> str:
+    """Return a file's SHA-256; kept, because the slices of a volume follow one another.
+
+    The stamp is there so that a file that changed is read again.
+    """
+    return sha256_of_file(path)
+
+
 def _prepared(job: Job) -> Prepared:
     if "" in job.references:
         raise DataError("a row without an image: expected a reference in each image column.")
-    pictures = [read(reference, root=job.root) for reference in job.references]
+    pictures = [read(reference, root=job.root, volumes=_VOLUMES) for reference in job.references]
     limits: list[Limits | None] = [None] * len(pictures)
     recipe = job.recipe
     if recipe.intensity.scope == "volume":
@@ -302,7 +318,7 @@ def _limits_of_file(reference: ImageReference, root: Path, stamp: Stamp, recipe:
     """
     if not isinstance(recipe.channels, str):
         recipe = recipe.model_copy(update={"channels": "grey"})
-    return volume_limits(read(reference, root=root), recipe)
+    return volume_limits(read(reference, root=root, volumes=_VOLUMES), recipe)
 
 
 def _name(job: Job) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -101,9 +102,11 @@ def glance(
 
 def _look_at_all(rows: list[list[object]], root: Path, workers: int) -> Iterator[_Look | Problem]:
     """Yield what is seen of each row, in order, holding few decoded images at a time."""
+    volumes = readers.Volumes()
+    sha256 = functools.lru_cache(maxsize=64)(sha256_of_file)  # slices of a volume share its file
 
     def look(row: list[object]) -> _Look | Problem:
-        return _look_or_problem([str(r) for r in row if isinstance(r, str)], root)
+        return _look_or_problem([str(r) for r in row if isinstance(r, str)], root, volumes, sha256)
 
     source: Iterable[list[object]] = iter(rows)
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
@@ -111,13 +114,15 @@ def _look_at_all(rows: list[list[object]], root: Path, workers: int) -> Iterator
             yield from pool.map(look, batch)
 
 
-def _look_or_problem(references: list[str], root: Path) -> _Look | Problem:
+def _look_or_problem(
+    references: list[str], root: Path, volumes: readers.Volumes, sha256: Callable[[Path], str]
+) -> _Look | Problem:
     """Look at one image; what cannot be read becomes a problem."""
     name = references[0] if references else "(no reference)"
     try:
         if not references:
             raise ReadError(name, "the row names no image.", "Remove the row.")
-        return _merged([_look(reference, root) for reference in references])
+        return _merged([_look(reference, root, volumes, sha256) for reference in references])
     except ReadError as error:
         return Problem(name, error.found, error.remedy, kind="unreadable")
     except DataError as error:
@@ -127,10 +132,10 @@ def _look_or_problem(references: list[str], root: Path) -> _Look | Problem:
         return Problem(name, found, "Check that it is there and may be read.", kind="unreadable")
 
 
-def _look(text: str, root: Path) -> _Look:
+def _look(text: str, root: Path, volumes: readers.Volumes, sha256: Callable[[Path], str]) -> _Look:
     reference = ImageReference.parse(text)
     path = root / reference.path
-    picture = readers.read(reference, root=root)
+    picture = readers.read(reference, root=root, volumes=volumes)
     header = readers.probe(path)
     values = _plane(picture)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
@@ -140,7 +145,7 @@ def _look(text: str, root: Path) -> _Look:
     digest.update(np.ascontiguousarray(picture.values).tobytes())
     facts: dict[str, object] = {
         "bytes": path.stat().st_size,
-        "sha256": sha256_of_file(path),
+        "sha256": sha256(path),
         "pixels_sha256": digest.hexdigest(),
         "format": header.format,
         "height": values.shape[1],

@@ -10,13 +10,18 @@ import numpy as np
 from jaxtyping import Bool
 
 from medglean.data.prepare import prepare
-from medglean.data.readers import read
+from medglean.data.readers import Volumes, read
 from medglean.data.recipe import Intensity, Recipe
 from medglean.errors import ReadError
 
 
 def prepared_mask(
-    reference: str, root: Path, recipe: Recipe, *, structures: Mapping[str, int] | None = None
+    reference: str,
+    root: Path,
+    recipe: Recipe,
+    *,
+    structures: Mapping[str, int] | None = None,
+    volumes: Volumes | None = None,
 ) -> Bool[np.ndarray, "s h w"]:
     """Read a mask and bring it to the grid of its image; a pixel counts where half of it does.
 
@@ -28,13 +33,15 @@ def prepared_mask(
         How the image is prepared: size, crop and padding are those of the mask too.
     structures
         Name and pixel value of each structure; by default everything above 0 is one.
+    volumes
+        Where compressed volumes are kept between calls, for slices one after another.
 
     Raises
     ------
     ReadError
         If it cannot be read, is in colour, or holds a value that is no structure.
     """
-    picture = read(reference, root=root)
+    picture = read(reference, root=root, volumes=volumes)
     if len(picture.channels) != 1:
         raise ReadError(
             reference,

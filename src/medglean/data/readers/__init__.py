@@ -14,9 +14,10 @@ from medglean.data.picture import Picture
 from medglean.data.readers.header import Header, probe
 from medglean.data.readers.request import BUDGET_VARIABLE, DEFAULT_BUDGET_BYTES, Request
 from medglean.data.readers.sniff import Sniffed, sniff
+from medglean.data.readers.volumes import Volumes
 from medglean.data.reference import ImageReference
 
-__all__ = ["BUDGET_VARIABLE", "DEFAULT_BUDGET_BYTES", "Header", "probe", "read"]
+__all__ = ["BUDGET_VARIABLE", "DEFAULT_BUDGET_BYTES", "Header", "Volumes", "probe", "read"]
 
 
 def read(
@@ -25,6 +26,7 @@ def read(
     root: Path | None = None,
     budget_bytes: int | None = None,
     isolated: bool | None = None,
+    volumes: Volumes | None = None,
 ) -> Picture:
     """Decode the image that a reference names.
 
@@ -42,6 +44,9 @@ def read(
         Whether to decode in a worker process, so that a crash or a blow-up of the decoder raises
         ``DecoderError`` instead of ending this process. By default only where the decoder is one
         that has had memory faults: compressed DICOM, and TIFF with other compression than Deflate.
+    volumes
+        Where compressed volumes are kept inflated, for callers that read slice after slice; the
+        picture's values may then be read-only. By default nothing is kept.
 
     Returns
     -------
@@ -55,7 +60,7 @@ def read(
         If the image cannot be read right; ``TooLargeError`` beyond the budget, ``DecoderError``
         where the decoder failed in its worker.
     """
-    request = Request.of(reference, root=root, budget_bytes=budget_bytes)
+    request = Request.of(reference, root=root, budget_bytes=budget_bytes, volumes=volumes)
     request.check_file()
     sniffed = sniff(request)
     if isolated is None:

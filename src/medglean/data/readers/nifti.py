@@ -246,6 +246,18 @@ def _slicer(request: Request, layout: _Layout) -> tuple[tuple[slice | int, ...],
 
 
 def _voxels(request: Request, layout: _Layout, slicer: tuple[slice | int, ...]) -> np.ndarray:
+    """Return the asked part of the stored array, from a kept volume where volumes are kept."""
+    volumes = request.volumes
+    size = math.prod(layout.shape) * layout.dtype.itemsize
+    if not layout.compressed or volumes is None or size > volumes.most_bytes:
+        return _inflated(request, layout, slicer)
+    everything = (slice(None),) * len(layout.shape)
+    whole = volumes.voxels(request.path, lambda: _inflated(request, layout, everything))
+    return whole[slicer]
+
+
+def _inflated(request: Request, layout: _Layout, slicer: tuple[slice | int, ...]) -> np.ndarray:
+    """Read a part of the stored array from the file, and of a compressed one inflate the rest."""
     from nibabel.fileslice import fileslice
 
     try:

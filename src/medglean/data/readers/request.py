@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from medglean.data.readers.volumes import Volumes
 from medglean.data.reference import ImageReference
 from medglean.errors import ReadError, TooLargeError
 
@@ -53,16 +54,24 @@ class Request:
         Which part of it is asked for.
     budget_bytes
         Most bytes of samples that may be decoded.
+    volumes
+        Where inflated volumes are kept; ``None``: nowhere.
     """
 
     name: str
     path: Path
     fragment: ImageReference
     budget_bytes: int
+    volumes: Volumes | None = None
 
     @classmethod
     def of(
-        cls, reference: str | Path | ImageReference, *, root: Path | None, budget_bytes: int | None
+        cls,
+        reference: str | Path | ImageReference,
+        *,
+        root: Path | None,
+        budget_bytes: int | None,
+        volumes: Volumes | None = None,
     ) -> Request:
         """Turn what a caller gave into a request; text is parsed, a ``Path`` is taken literally."""
         if isinstance(reference, Path):
@@ -70,7 +79,7 @@ class Request:
         elif isinstance(reference, str):
             reference = ImageReference.parse(reference)
         path = Path(reference.path) if root is None else root / reference.path
-        return cls(str(reference), path, reference, budget_from(budget_bytes))
+        return cls(str(reference), path, reference, budget_from(budget_bytes), volumes)
 
     def error(self, found: str, remedy: str) -> ReadError:
         """Return an error that names the reference."""
