@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
+from medglean.anomaly.model import Mapper, make_mapper
+from medglean.anomaly.networks import build_network, networks_of
 from medglean.anomaly.prepare import Chosen, choose, open_images
 from medglean.anomaly.settings import AnomalyPreset
 from medglean.data.imageset import ImageSet
@@ -67,3 +71,14 @@ def run_folder(path: Path, start: Opened, *, resume: bool = False, **options) ->
         resume=resume,
         **options,
     )
+
+
+def tiny_mapper(preset: AnomalyPreset, *, size: float = 0.1) -> Mapper:
+    """Return the preset's networks with random weights everywhere, as if they had been trained."""
+    generator = torch.Generator().manual_seed(0)
+    networks = {name: build_network(name, preset, seed=0) for name in networks_of(preset)}
+    for network in networks.values():
+        for weight in network.parameters():
+            if not weight.any():  # layers that start at zero would say nothing
+                weight.data = size * torch.randn(weight.shape, generator=generator)
+    return make_mapper(networks, preset, healthy="healthy", diseased=("lesion",))
