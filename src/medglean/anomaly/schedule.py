@@ -198,8 +198,8 @@ def levels_of(
         Steps from 0 to L, 1..L; by default every level is visited.
     spacing
         ``even``: equally far apart. ``quadratic``: near L (i / steps)^2, denser where the image is
-        almost clean and the predicted noise changes fastest; encoding and decoding then return to
-        the image much more closely for the same number of steps.
+        almost clean. There the predicted noise changes fastest wherever images vary little, such
+        as in a background, and most of what a round trip loses is lost.
 
     Raises
     ------
