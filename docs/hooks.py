@@ -101,13 +101,14 @@ def _row(parameter: Any) -> str:  # noqa: ANN401
 
 def _models() -> dict[str, type[BaseModel]]:
     """Return by its task what a preset may say."""
+    from medglean.anomaly.settings import AnomalyPreset
     from medglean.classify.settings import ClassifyPreset
     from medglean.curate.settings import CuratePreset
     from medglean.curate.study.settings import EnrichStudyPreset
 
     return {
         model.model_fields["task"].default: model
-        for model in (ClassifyPreset, CuratePreset, EnrichStudyPreset)
+        for model in (AnomalyPreset, ClassifyPreset, CuratePreset, EnrichStudyPreset)
     }
 
 

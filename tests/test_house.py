@@ -236,11 +236,17 @@ def test_an_older_torch_is_allowed(name, version):
 
 
 def preset_models():
+    from medglean.anomaly.settings import AnomalyPreset
     from medglean.classify.settings import ClassifyPreset
     from medglean.curate.settings import CuratePreset
     from medglean.curate.study.settings import EnrichStudyPreset
 
-    return {"classify": ClassifyPreset, "curate": CuratePreset, "enrich-study": EnrichStudyPreset}
+    return {
+        "anomaly": AnomalyPreset,
+        "classify": ClassifyPreset,
+        "curate": CuratePreset,
+        "enrich-study": EnrichStudyPreset,
+    }
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / PRESETS).glob("*.toml")))
