@@ -1,0 +1,1 @@
+"""Methods that the diffusion model is measured against, in the same table."""
