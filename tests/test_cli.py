@@ -113,6 +113,7 @@ def test_audit_gates(folder, tmp_path, capsys):
         (["index", "no such folder", "-o", "x.parquet"], 3, "no such folder"),
         (["index", "EMPTY", "-o", "x.parquet"], 3, "the folder is empty"),
         (["index", "EMPTY", "-o", "x.parquet", "--column", "label"], 2, "ours=theirs"),
+        (["index", "EMPTY", "-o", "x.parquet", "--slices", "80:128"], 2, "such as 80-128"),
         (["audit", "DATA", "--fail-on", "ugliness"], 2, "ugliness"),
         (["evaluate", "EMPTY", "DATA", "-o", "x"], 2, "not a run"),
         (["no-such-verb"], 2, "No such command"),

@@ -83,6 +83,16 @@ def named_pairs(texts: list[str]) -> dict[str, str]:
     return pairs
 
 
+def first_and_last(text: str | None) -> tuple[int, int] | None:
+    """Read the word of ``--slices``: the first and the last, such as 80-128."""
+    if text is None:
+        return None
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and last.isdecimal()):
+        raise UsageError(f"--slices {text!r}: expected the first and the last, such as 80-128.")
+    return int(first), int(last)
+
+
 def new_run_folder(preset: str, *, resume: bool) -> Path:
     """Return a folder for a run that was given no name."""
     if resume:

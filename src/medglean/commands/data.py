@@ -14,6 +14,7 @@ from medglean.options import (
     KeepIds,
     KeyFile,
     Workers,
+    first_and_last,
     named_pairs,
 )
 
@@ -32,6 +33,9 @@ def index(
     frames: Annotated[Frames, typer.Option(help="A row for each frame, or for the file.")] = (
         Frames.each
     ),
+    slices: Annotated[
+        str | None, typer.Option(help="Of volumes: first and last axial slice, such as 80-128.")
+    ] = None,
     keep_ids: KeepIds = False,
     key_file: KeyFile = None,
     follow_links: Annotated[bool, typer.Option("--follow-links", help="Follow links.")] = False,
@@ -52,6 +56,7 @@ def index(
         single_label=single_label,
         include_ct=include_ct,
         frames=frames.value,
+        slices=first_and_last(slices),
         keep_ids=keep_ids,
         key_file=key_file,
         follow_links=follow_links,
