@@ -208,9 +208,11 @@ def test_undefined_is_nan_and_told():
     assert np.isnan(healthy.metrics[names.BEST_DICE].value)
     assert np.isnan(healthy.metrics[names.IMAGE_AUROC].value)
     assert any("No diseased image" in note for note in healthy.notes)
-    assert any("24 images labelled healthy have a mask" in note for note in healthy.notes)
+    assert any(
+        "labelled healthy with a mask that is not empty: 24" in note for note in healthy.notes
+    )
     assert np.isnan(sick.metrics[names.HEALTHY_MAP].value)
-    assert any("24 diseased images have no mask" in note for note in sick.notes)
+    assert any("with an empty one: 24" in note for note in sick.notes)
     few = assess(world(patients=4))
     assert any("Of only 4 patients" in note for note in few.notes)
 

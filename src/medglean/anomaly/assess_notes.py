@@ -48,14 +48,14 @@ def on_masks(
     empty = int((usable & diseased & ~filled).sum())
     if empty:
         told.append(
-            f"{empty:,} diseased images have no mask, or an empty one: pixels are measured on the "
-            f"other {int((usable & diseased & filled).sum()):,}."
+            f"Diseased images without a mask, or with an empty one: {empty:,}. Pixels are measured "
+            f"on the other {int((usable & diseased & filled).sum()):,}."
         )
     odd = int((usable & ~diseased & filled).sum())
     if odd:
         told.append(
-            f"{odd:,} images labelled healthy have a mask that is not empty: label and mask "
-            "disagree, and the mask is not used."
+            f"Images labelled healthy with a mask that is not empty: {odd:,}. Label and mask "
+            "disagree; the mask is not used."
         )
     if foreground is not None:
         sick = usable & diseased & filled
@@ -80,7 +80,7 @@ def on_position(metrics: Mapping[str, Interval], pairs: int | None) -> list[str]
         return []
     plain, matched = metrics[IMAGE_AUROC].value, metrics[MATCHED_AUROC].value
     return [
-        f"Where an image lies tells diseased from healthy with AUROC {alone.value:.3f} without "
-        f"looking at it. Of {plain:.3f} for the maps, {matched:.3f} remains among images alike in "
-        f"position ({pairs:,} pairs): quote that."
+        f"Where an image lies tells diseased from healthy with AUROC {alone.value:.3f} without a "
+        f"look at it. The maps' {plain:.3f} may owe much to that; among images alike in position "
+        f"it is {matched:.3f} ({pairs:,} pairs): quote that."
     ]
