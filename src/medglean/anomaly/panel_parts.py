@@ -163,9 +163,9 @@ def head(axes: Axes, first: str, second: str = "") -> None:
 
 def _absent(axes: Axes, part: Part, case: Case) -> None:
     """Keep the place of a picture that there is not, in its shape."""
-    blank = np.ones(case.image.shape[1:])
-    axes.imshow(blank, cmap="gray", vmin=0, vmax=1)
-    middle = ((blank.shape[1] - 1) / 2, (blank.shape[0] - 1) / 2)
+    height, width = case.image.shape[-2:]
+    axes.imshow(np.ones((height, width)), cmap="gray", vmin=0, vmax=1)
+    middle = ((width - 1) / 2, (height - 1) / 2)
     word = "no mask" if part == "truth" else "none: made without one"
     axes.text(*middle, word, ha="center", va="center", color=FAINT, fontsize=7.5)
     head(axes, WORDS[part])
