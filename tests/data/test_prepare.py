@@ -5,8 +5,14 @@ from pydantic import ValidationError
 
 from medglean.data.masks import prepared_mask
 from medglean.data.picture import Picture
-from medglean.data.prepare import prepare, prepare_channels, prepare_one, volume_limits
-from medglean.data.recipe import Intensity, Recipe
+from medglean.data.prepare import (
+    only_foreground,
+    prepare,
+    prepare_channels,
+    prepare_one,
+    volume_limits,
+)
+from medglean.data.recipe import Foreground, Intensity, Recipe
 from medglean.data.resize import resize
 from medglean.errors import DataError
 
@@ -220,6 +226,59 @@ def test_equalising_a_constant_image_gives_no_nan():
     for equalise in ("clahe", "histogram"):
         image = prepare(picture(np.zeros((1, 16, 16))), Recipe(size_px=(16, 16), equalise=equalise))
         assert np.isfinite(image).all()
+
+
+def head(brightness):
+    """A bright rim around tissue of one brightness, in noisy air."""
+    y, x = np.mgrid[:64, :64]
+    radius = np.hypot(y - 31.5, x - 31.5)
+    air = np.random.default_rng(0).uniform(0, 0.02, (64, 64))
+    return np.where(radius < 26, np.where(radius > 22, 0.9, brightness), air)
+
+
+def test_only_the_foreground_is_kept_and_its_median_set():
+    image = np.stack([head(0.2), head(0.4)]).astype(np.float32)
+
+    kept = only_foreground(image, Foreground(erode=0.08, median=0.3))
+
+    assert (kept[:, :3] == 0).all()  # air
+    assert (kept[:, 31, 6] == 0).all()  # the rim: 25.5 px from the centre of 26
+    np.testing.assert_allclose(kept[:, 31, 31], 0.3, rtol=1e-6)
+    np.testing.assert_allclose(
+        only_foreground(image, Foreground(erode=0.08))[:, 31, 31], [0.2, 0.4]
+    )
+
+
+def test_a_bright_lesion_hardly_moves_the_median_and_is_clipped():
+    image = head(0.2).astype(np.float32)
+    image[28:36, 28:36] = 0.9
+
+    kept = only_foreground(image[None], Foreground(erode=0.1, median=0.3))[0]
+
+    assert kept[40, 31] == pytest.approx(0.3, rel=1e-6)
+    assert kept[31, 31] == 1.0  # 0.9 / 0.2 * 0.3 = 1.35
+
+
+def test_the_foreground_is_of_all_channels_together():
+    recipe = Recipe(
+        size_px=(64, 64), channels=("a", "b"), foreground=Foreground(erode=0.0), dtype="float32"
+    )
+    half = head(0.5)
+    half[:, :32] = 0.0  # dark in one channel alone
+    pictures = [picture(np.rint(255 * one)[None]) for one in (head(0.5), half)]
+
+    both = prepare_channels(pictures, recipe).image
+
+    assert both[0, 31, 16] == pytest.approx(0.5, abs=0.01)
+    assert both[1, 31, 16] == 0.0
+    assert (both[:, :3] == 0).all()
+
+
+def test_a_mask_is_not_cut_to_the_foreground(tmp_path):
+    Image.fromarray(np.full((16, 16), 255, np.uint8)).save(tmp_path / "m.png")
+    recipe = Recipe(size_px=(16, 16), foreground=Foreground(erode=0.2))
+
+    assert prepared_mask("m.png", tmp_path, recipe).all()
 
 
 def test_every_setting_changes_the_hash():

@@ -62,6 +62,7 @@ def prepared_mask(
         update={
             "channels": "grey",
             "equalise": "none",
+            "foreground": None,
             "intensity": Intensity(rule="window", low=0.0, high=1.0),
         }
     )

@@ -1,7 +1,7 @@
 """From a decoded picture to the array that a network takes, as a recipe says.
 
-The order is fixed: channels, intensity, size, equalisation. Intensity comes before resizing so
-that percentiles are those of the image and not of its average.
+The order is fixed: channels, intensity, size, foreground, equalisation. Intensity comes before
+resizing so that percentiles are those of the image and not of its average.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from medglean.arrays import UnitImage
 from medglean.data.intensity import Limits, limits_of, to_unit
 from medglean.data.picture import Picture
-from medglean.data.recipe import Recipe
+from medglean.data.recipe import Foreground, Recipe
 from medglean.data.resize import resize
 from medglean.errors import DataError
 
@@ -62,10 +62,7 @@ def prepare_one(picture: Picture, recipe: Recipe, *, limits: Limits | None = Non
     values = _select_channels(values, picture.channels, recipe)
     unit, warnings = to_unit(values, recipe.intensity, full_scale=picture.full_scale, limits=limits)
     image, step = resize(unit, recipe.size_px, how=recipe.resize, centre_crop=recipe.centre_crop)
-    if recipe.equalise == "clahe":
-        image = _clahe(image)
-    elif recipe.equalise == "histogram":
-        image = _equalise_histogram(image)
+    image = _finished(image, recipe)
     if recipe.channels == "rgb" and image.shape[0] == 1:
         image = np.repeat(image, 3, axis=0)
     if spacing is not None:
@@ -99,7 +96,8 @@ def prepare_channels(
             f"the channels of one image differ in size ({found} pixels): expected one size. "
             "Register and resample them to one grid first."
         )
-    grey = recipe.model_copy(update={"channels": "grey"})
+    # the foreground is that of all channels together
+    grey = recipe.model_copy(update={"channels": "grey", "foreground": None, "equalise": "none"})
     ends = list(limits) or [None] * len(pictures)
     prepared = [
         prepare_one(picture, grey, limits=end) for picture, end in zip(pictures, ends, strict=True)
@@ -109,8 +107,48 @@ def prepare_channels(
         for name, one in zip(recipe.channels, prepared, strict=True)
         for warning in one.warnings
     ]
-    image = np.concatenate([one.image for one in prepared])
+    image = _finished(np.concatenate([one.image for one in prepared]), recipe)
     return Prepared(image, prepared[0].spacing_mm, tuple(warnings))
+
+
+def _finished(image: UnitImage, recipe: Recipe) -> UnitImage:
+    """Keep the foreground and equalise, as the recipe says."""
+    if recipe.foreground is not None:
+        image = only_foreground(image, recipe.foreground)
+    if recipe.equalise == "clahe":
+        return _clahe(image)
+    if recipe.equalise == "histogram":
+        return _equalise_histogram(image)
+    return image
+
+
+def only_foreground(image: UnitImage, foreground: Foreground) -> UnitImage:
+    """Set to 0 what is background or rim, and bring the median of the rest to its level.
+
+    Parameters
+    ----------
+    image
+        Shape (c, h, w), in [0, 1]; the foreground is that of all channels together.
+    foreground
+        How deep the rim is, and which level.
+
+    Examples
+    --------
+    >>> image = np.full((1, 4, 4), 0.2, dtype=np.float32)
+    >>> only_foreground(image, Foreground(erode=0.0, median=0.4))[0, 0].tolist()
+    [0.4000000059604645, 0.4000000059604645, 0.4000000059604645, 0.4000000059604645]
+    """
+    from medglean.data.foreground import eroded, foreground_mask  # SciPy is slow to import
+
+    inside = eroded(foreground_mask(image[None]), share=foreground.erode)[0]
+    kept = np.where(inside, image, np.float32(0))
+    if foreground.median is None or not inside.any():
+        return kept
+    for plane in kept:
+        level = float(np.median(plane[inside]))
+        if level > 0:
+            np.clip(plane * np.float32(foreground.median / level), 0, 1, out=plane)
+    return kept
 
 
 def volume_limits(picture: Picture, recipe: Recipe) -> Limits:

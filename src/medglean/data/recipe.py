@@ -60,6 +60,20 @@ class Intensity(BaseModel):
         return self
 
 
+class Foreground(BaseModel):
+    """What is kept of an image, and how bright it becomes: nothing but the head or the organ."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    erode: float = Field(default=0.03, ge=0.0, lt=0.5)
+    """How deep below the rim of the foreground an image is set to 0, as a share of its longer side:
+    skin and bone, which are as bright as disease."""
+    median: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """What the median of what is kept becomes, per channel; what would be brighter than 1 is
+    clipped. Unlike a high percentile it hardly moves with the size of a bright lesion. None: the
+    brightness stays."""
+
+
 class Recipe(BaseModel):
     """From a picture to an array of shape (c, h, w) with values in [0, 1]."""
 
@@ -79,6 +93,8 @@ class Recipe(BaseModel):
     ``crop``, 0.875 equals the usual "resize to 256, centre crop to 224". It is part of the recipe,
     not of augmentation, because training and prediction must do it alike."""
     intensity: Intensity = Field(default_factory=Intensity)
+    foreground: Foreground | None = None
+    """After resizing: set the background to 0, as `medglean.data.foreground` finds it."""
     equalise: Literal["none", "clahe", "histogram"] = "none"
     """After resizing, per channel. ``clahe``: contrast-limited adaptive histogram equalisation
     (clip limit 2, 8x8 tiles). ``histogram``: one curve for the whole image that makes all grey
