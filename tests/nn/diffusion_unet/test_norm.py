@@ -7,9 +7,9 @@ from medglean.nn.diffusion_unet.norm import Norm
 CHANNELS_LAST = torch.channels_last
 
 
-def case(*, mean, dtype, channels=96):
+def case(*, mean, dtype, channels=96, size=(10, 6)):
     generator = torch.Generator().manual_seed(0)
-    x, g = (torch.randn(3, channels, 10, 6, generator=generator) for _ in range(2))
+    x, g = (torch.randn(3, channels, *size, generator=generator) for _ in range(2))
     norm = Norm(channels)
     with torch.no_grad():
         for weight in norm.parameters():
@@ -52,9 +52,10 @@ def test_layout_is_kept_forward_and_backward():
     assert gradient.is_contiguous(memory_format=CHANNELS_LAST)
 
 
+@pytest.mark.parametrize("size", [(10, 6), (40, 32)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, CHANNELS_LAST])
-def test_bfloat16_maps_are_normalised_in_float32(layout):
-    norm, x, g = case(mean=1.0, dtype=torch.bfloat16)
+def test_bfloat16_maps_are_normalised_in_float32(layout, size):
+    norm, x, g = case(mean=1.0, dtype=torch.bfloat16, size=size)
     mine = found(norm, x.contiguous(memory_format=layout), g)
     assert [each.dtype for each in mine] == [torch.bfloat16] * 2 + [torch.float32] * 2
     for given, reference in zip(mine, exact(norm, x, g), strict=True):

@@ -10,7 +10,8 @@ References
 """
 
 from medglean.nn.diffusion_unet.classifier import NoiseClassifier
+from medglean.nn.diffusion_unet.patches import Patched
 from medglean.nn.diffusion_unet.release import load_release
 from medglean.nn.diffusion_unet.unet import DiffusionUNet
 
-__all__ = ["DiffusionUNet", "NoiseClassifier", "load_release"]
+__all__ = ["DiffusionUNet", "NoiseClassifier", "Patched", "load_release"]
