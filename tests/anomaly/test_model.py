@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 from tests.anomaly.tiny import Opened, run_folder, tiny_mapper, tiny_preset
+from torch import nn
 
 from medglean.anomaly.model import load_mapper, make_mapper, mapper_from_release, save_mapper
 from medglean.errors import CheckpointError, RunFolderError, UsageError
@@ -41,6 +42,23 @@ def test_a_mapper_comes_back_as_it_was(saved):
         assert not any(weight.requires_grad for weight in network.parameters())
         for key, value in network.state_dict().items():
             assert torch.equal(value, mapper.networks[name].state_dict()[key])
+
+
+class Compiled(nn.Module):
+    """Shaped as what torch.compile returns, which would take seconds to load."""
+
+    def __init__(self, network):
+        super().__init__()
+        self._orig_mod = network
+
+
+def test_compiled_networks_are_saved_as_they_were_before(tmp_path, start):
+    mapper = tiny_mapper(start.preset)
+    compiled = {name: Compiled(network) for name, network in mapper.networks.items()}
+    with run_folder(tmp_path / "run", start) as run:
+        save_mapper(run, dataclasses.replace(mapper, networks=compiled))
+
+    assert load_mapper(tmp_path / "run").weights_sha256 == mapper.weights_sha256
 
 
 def test_the_facts_are_there_to_read(saved):

@@ -165,6 +165,7 @@ def make_mapper(
 
 
 def _bytes_of(network: nn.Module) -> bytes:
+    network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     data: bytes = save(state)
     return data
