@@ -183,3 +183,35 @@ def test_a_level_beyond_the_process_is_refused():
 
     with pytest.raises(UsageError, match=r"noise level L = 101 is outside 0\.\.100"):
         translated(mapper, level=101)
+
+
+def test_contrast_takes_off_what_is_expected_of_diseased_images_alone():
+    mapper, unet, _ = made(
+        {"sampler": "contrast", "contrast_levels": [10, 30], "contrast_draws": 2}
+    )
+
+    rebuilt, evaluations = translated(mapper)
+
+    assert evaluations == 2 * 2 * 2  # levels, draws, classes
+    assert set(unet.told) == {0, 1}
+    torch.testing.assert_close(rebuilt, X)  # the same is expected of both
+
+
+def test_contrast_has_the_sign_of_the_disease():
+    mapper = tiny_mapper(tiny_preset(translate={"sampler": "contrast", "contrast_levels": [20]}))
+
+    def unet(x, t, y):  # told diseased, it sees less noise: a brighter image
+        return torch.where((y == 1)[:, None, None, None], -0.5, 0.5).expand_as(x)
+
+    mapper.networks["unet"].forward = unet
+
+    rebuilt, _ = translated(mapper)
+
+    abar = float(mapper.schedule.abar[20])
+    torch.testing.assert_close(rebuilt, X - ((1 - abar) / abar) ** 0.5)
+
+
+def test_contrast_levels_must_rise_within_the_process():
+    for levels in ([30, 10], [0, 5], [50, 101]):
+        with pytest.raises(ValueError, match=r"expected rising noise levels in 1\.\.100"):
+            tiny_preset(translate={"sampler": "contrast", "contrast_levels": levels})

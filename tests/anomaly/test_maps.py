@@ -49,7 +49,9 @@ def test_wrong_channels_are_refused(channels):
 def test_bad_arguments_of_differences_are_refused():
     with pytest.raises(ValueError, match="expected one shape"):
         maps.difference(IMAGE, REBUILT[:, :1])
-    with pytest.raises(ValueError, match="'squared': expected absolute, positive or negative"):
+    with pytest.raises(
+        ValueError, match="'squared': expected absolute, positive, negative or signed"
+    ):
         maps.difference(IMAGE, REBUILT, kind="squared")
     broken = np.concatenate([REBUILT, REBUILT])
     broken[1, 0, 0, 0] = np.nan
@@ -219,3 +221,23 @@ def test_averages_of_nothing_or_of_unlike_maps_are_refused():
     for scale in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="expected finite numbers above 0"):
             maps.averaged([one], [scale])
+
+
+def test_a_signed_map_counts_what_is_darker_against():
+    images = np.array([[[[0.5, 0.2]]]], np.float32)
+    rebuilt = np.array([[[[0.1, 0.6]]]], np.float32)
+
+    np.testing.assert_allclose(maps.difference(images, rebuilt, kind="signed"), [[[0.4, -0.4]]])
+
+
+def test_background_is_the_least_anomalous_of_a_signed_map():
+    images = np.zeros((1, 1, 32, 32), np.float32)
+    images[0, 0, 8:24, 8:24] = 0.8
+    shown = np.full((1, 32, 32), 0.5, np.float32)
+    shown[0, 10:20, 10:20] = -0.3
+
+    found = maps.refine(shown, images, foreground="mask")
+
+    assert found[0, 0, 0] == pytest.approx(-0.3)
+    assert found[0, 22, 22] == pytest.approx(0.5)
+    assert maps.refine(np.abs(shown), images, foreground="mask")[0, 0, 0] == 0.0

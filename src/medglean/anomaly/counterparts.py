@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from medglean.anomaly.baselines.fixed_point_gan import GENERATOR, gan_rebuild
 from medglean.anomaly.baselines.vae import VAE, vae_rebuild
+from medglean.anomaly.contrast import noised_contrast
 from medglean.anomaly.ddpm import ddpm_translate, standard_normal
 from medglean.anomaly.guidance import (
     Gradient,
@@ -172,5 +173,26 @@ def _released(
     )
 
 
+def _contrast(
+    mapper: Mapper, networks: dict[str, Counted], x: Tensor, _: int, generators: Generators
+) -> Tensor:
+    """Take off what is expected of a diseased image and not of a healthy one."""
+    settings = mapper.preset.translate
+    return x - noised_contrast(
+        x,
+        eps_of(networks[UNET], label=DISEASED),
+        eps_of(networks[UNET], label=HEALTHY),
+        mapper.schedule,
+        levels=settings.contrast_levels,
+        draws=settings.contrast_draws,
+        generator=generators,
+    )
+
+
 Sampler = Callable[[Mapper, dict[str, Counted], Tensor, int, Generators], Tensor]
-SAMPLERS: dict[str, Sampler] = {"ddim": _ddim, "ddpm": _ddpm, "released": _released}
+SAMPLERS: dict[str, Sampler] = {
+    "ddim": _ddim,
+    "ddpm": _ddpm,
+    "released": _released,
+    "contrast": _contrast,
+}

@@ -37,7 +37,7 @@ __all__ = [
     "smoothed",
 ]
 
-Difference = Literal["absolute", "positive", "negative"]
+Difference = Literal["absolute", "positive", "negative", "signed"]
 
 
 def difference(
@@ -55,14 +55,14 @@ def difference(
         x and x0, of one shape (n, c, h, w).
     kind
         ``absolute``: |x - x0|. ``positive``: max(x - x0, 0), what is brighter in the image than in
-        its counterpart. ``negative``: max(x0 - x, 0), what is darker.
+        its counterpart. ``negative``: max(x0 - x, 0), what is darker. ``signed``: x - x0.
     channels
         Positions of the channels that are summed, each counted once; by default all.
 
     Returns
     -------
     ndarray
-        float32 of shape (n, h, w), at least 0.
+        float32 of shape (n, h, w); at least 0, unless signed.
 
     Raises
     ------
@@ -89,8 +89,8 @@ def difference(
         gap = np.maximum(gap, 0)
     elif kind == "negative":
         gap = np.maximum(-gap, 0)
-    else:
-        raise ValueError(f"kind is {kind!r}: expected absolute, positive or negative.")
+    elif kind != "signed":
+        raise ValueError(f"kind is {kind!r}: expected absolute, positive, negative or signed.")
     summed: np.ndarray = gap.sum(axis=1)
     return summed
 
@@ -199,7 +199,8 @@ def refine(
     images
         What the maps were made from; the mask is theirs.
     foreground
-        ``mask``: 0 outside of :func:`foreground_mask`, eroded by ``erode``. ``none``: all pixels
+        ``mask``: 0 outside of :func:`foreground_mask`, eroded by ``erode``, or in a signed map as
+        little as the least inside, for background is the least anomalous. ``none``: all pixels
         count, and ``erode`` has nothing to act on.
     erode, median_px, smooth
         As for :func:`eroded`, :func:`median_filtered`, :func:`smoothed`.
@@ -208,7 +209,11 @@ def refine(
     if foreground == "mask":
         inside = eroded(foreground_mask(images), share=erode)
     filtered = median_filtered(maps, side_px=median_px, inside=inside)
-    return smoothed(filtered, share=smooth, inside=inside)
+    finished = smoothed(filtered, share=smooth, inside=inside)
+    if inside is not None:
+        for one, kept in zip(finished, inside, strict=True):
+            one[~kept] = min(0.0, float(one[kept].min(initial=0.0)))
+    return finished
 
 
 def scale_of(maps: Maps, inside: Inside | None = None) -> float:

@@ -9,7 +9,7 @@ from medglean.anomaly.baselines.vae import VAE
 from medglean.anomaly.objectives import CLASSIFIER, UNET
 from medglean.anomaly.settings import AnomalyPreset
 from medglean.errors import PresetError
-from medglean.nn.diffusion_unet import DiffusionUNet, NoiseClassifier
+from medglean.nn.diffusion_unet import DiffusionUNet, NoiseClassifier, Patched
 from medglean.nn.fixed_point_gan import build_discriminator, build_generator
 from medglean.nn.vae import build_vae
 
@@ -46,6 +46,8 @@ def networks_of(preset: AnomalyPreset) -> tuple[str, ...]:
 def needs_classifier(preset: AnomalyPreset) -> bool:
     """Say whether diffusion is guided by a classifier: as the settings say, or as released."""
     translate = preset.translate
+    if translate.sampler == "contrast":
+        return False
     return translate.guidance == "classifier" or translate.sampler == "released"
 
 
@@ -67,15 +69,7 @@ def build_network(name: str, preset: AnomalyPreset, *, seed: int = 0) -> nn.Modu
             "Set both sides alike; images.resize=pad keeps the aspect ratio."
         )
     if name == UNET:
-        outputs = 2 * channels if preset.diffusion.learned_range else channels
-        return DiffusionUNet(
-            side_px=height,
-            in_channels=channels,
-            out_channels=outputs,
-            classes=CLASSES,
-            seed=seed,
-            **preset.unet.model_dump(),
-        )
+        return _unet(preset, side_px=height, seed=seed)
     if name == CLASSIFIER:
         return NoiseClassifier(
             side_px=height,
@@ -105,3 +99,18 @@ def build_network(name: str, preset: AnomalyPreset, *, seed: int = 0) -> nn.Modu
             side_px=height, in_channels=channels, domains=CLASSES, width=preset.gan.width, seed=seed
         )
     raise ValueError(f"no network is named {name!r}; there are {', '.join(SECTIONS)}.")
+
+
+def _unet(preset: AnomalyPreset, *, side_px: int, seed: int) -> nn.Module:
+    """Build the diffusion U-Net, on pixels or on patches of them."""
+    patch = preset.unet.patch_px
+    channels = preset.images.channel_count * patch**2
+    network = DiffusionUNet(
+        side_px=side_px // patch,
+        in_channels=channels,
+        out_channels=2 * channels if preset.diffusion.learned_range else channels,
+        classes=CLASSES,
+        seed=seed,
+        **preset.unet.model_dump(exclude={"patch_px"}),
+    )
+    return network if patch == 1 else Patched(network, patch)

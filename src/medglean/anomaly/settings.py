@@ -51,6 +51,10 @@ class UNetSettings(_Settings):
     """In every residual block."""
     checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, a third more time."""
+    patch_px: int = Field(default=1, ge=1)
+    """Side of the squares of pixels that are folded into channels at the entrance and unfolded at
+    the exit; 2 takes a quarter of the arithmetic. ``attention_px`` counts after folding. The
+    paper's network has 1."""
 
 
 class ClassifierSettings(_Settings):
@@ -138,9 +142,15 @@ class GanSettings(_Settings):
 class TranslateSettings(_Settings):
     """From an image to its healthy counterpart (Algorithm 1 of the paper)."""
 
-    sampler: Literal["ddim", "ddpm", "released"] = "ddim"
+    sampler: Literal["ddim", "ddpm", "released", "contrast"] = "ddim"
     """``ddim``: deterministic encoding and decoding, as the paper says. ``ddpm``: noise is added at
-    once and taken out by stochastic steps. ``released``: what the authors' code does."""
+    once and taken out by stochastic steps. ``released``: what the authors' code does. ``contrast``:
+    no translation; what the network expects of a diseased image and not of a healthy one is taken
+    off, at a few low noise levels; see `medglean.anomaly.contrast`."""
+    contrast_levels: tuple[int, ...] = Field(default=(50, 100, 150, 200, 250), min_length=1)
+    """Noise levels of ``contrast``, increasing, averaged."""
+    contrast_draws: int = Field(default=2, ge=1)
+    """Draws of noise at each of these levels."""
     noise_level: int = Field(default=500, ge=1)
     """L: up to which of the T noise levels the image is encoded."""
     steps: int | None = Field(default=None, ge=1)
@@ -167,8 +177,9 @@ class TranslateSettings(_Settings):
 class MapSettings(_Settings):
     """From the image and its healthy counterpart to the map."""
 
-    difference: Literal["absolute", "positive", "negative"] = "absolute"
-    """Sum over channels of |x - x0| (the paper), of what is brighter in x than in x0, or darker."""
+    difference: Literal["absolute", "positive", "negative", "signed"] = "absolute"
+    """Sum over channels of |x - x0| (the paper), of what is brighter in x than in x0, or darker;
+    ``signed``: of x - x0, so that what is darker counts against."""
     channels: tuple[str, ...] | None = None
     """Channels that are summed; by default all."""
     noise_levels: tuple[int, ...] = ()
@@ -302,6 +313,7 @@ class AnomalyPreset(Preset):
                     f"noise level L = {level} is outside 1..{total}: set translate.noise_level, or "
                     "diffusion.steps, which is T."
                 )
+        self._check_contrast()
         if self.translate.steps is not None and self.translate.steps > min(levels):
             raise ValueError(
                 f"translate.steps is {self.translate.steps}, more than the {min(levels)} levels "
@@ -324,3 +336,15 @@ class AnomalyPreset(Preset):
                     f"{', '.join(self.channel_names)}."
                 )
         return self
+
+    def _check_contrast(self) -> None:
+        """Refuse noise levels of a contrast that are not there, or not in order."""
+        levels, total = self.translate.contrast_levels, self.diffusion.steps
+        rising = list(levels) == sorted(set(levels))
+        if self.translate.sampler == "contrast" and not (
+            rising and levels[0] >= 1 and levels[-1] <= total
+        ):
+            raise ValueError(
+                f"translate.contrast_levels are {list(levels)}: expected rising noise levels in "
+                f"1..{total}."
+            )
