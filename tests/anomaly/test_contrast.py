@@ -5,10 +5,12 @@ import torch
 from tests.anomaly.closed_form import DISEASED, HEALTHY, GaussianMixture
 
 from medglean.anomaly.contrast import (
+    difference,
     encoded_contrast,
     expected_images,
     likelihood_ratio,
     noised_contrast,
+    noised_contrasts,
 )
 from medglean.anomaly.schedule import Schedule
 from medglean.errors import UsageError
@@ -116,6 +118,24 @@ def test_noise_of_an_image_does_not_depend_on_its_batch():
     )
 
     torch.testing.assert_close(together[1:2], alone)
+
+
+def test_both_contrasts_from_one_set_of_evaluations():
+    asked = []
+
+    def told(x, level):
+        asked.append(level)
+        return TOLD[1](x, level)
+
+    settings = {"levels": (100, 200), "draws": 2}
+    both = noised_contrasts(X, TOLD[0], told, SCHEDULE, generator=seeded(), **settings)
+
+    assert asked == [100, 100, 200, 200]
+    for measure, found in zip((difference, likelihood_ratio), both, strict=True):
+        expected = noised_contrast(
+            X, *TOLD, SCHEDULE, generator=seeded(), measure=measure, weights=(1, 3), **settings
+        )
+        torch.testing.assert_close((found[0] + 3 * found[1]) / 4, expected)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -32,6 +33,19 @@ from medglean.errors import UsageError
 
 Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From clean images, and what is expected of diseased and of healthy ones, to a map."""
+
+
+class Contrasts(NamedTuple):
+    """Both measures of the contrast, at each level.
+
+    Attributes
+    ----------
+    difference, likelihood_ratio
+        Shape (levels, b, c, h, w).
+    """
+
+    difference: Tensor
+    likelihood_ratio: Tensor
 
 
 def difference(x: Tensor, diseased: Tensor, healthy: Tensor) -> Tensor:
@@ -107,16 +121,45 @@ def noised_contrast(
     UsageError
         If levels or weights are not as said, or there is no draw.
     """
-    if draws < 1:
-        raise UsageError(f"a contrast map needs at least 1 draw of noise, got {draws}.")
+    shares = dict(zip(levels, _shares(levels, weights, schedule), strict=True))
     total = torch.zeros_like(x)
-    for level, share in zip(levels, _shares(levels, weights, schedule), strict=True):
-        abar = float(schedule.abar[level])
-        for _ in range(draws):
-            x_t = math.sqrt(abar) * x + math.sqrt(1 - abar) * standard_normal(x, generator)
-            expected = [expected_images(x_t, eps, schedule, level) for eps in (diseased, healthy)]
-            total += share / draws * measure(x, *expected)
+    for level, *expected in _expectations(
+        x, diseased, healthy, schedule, levels, generator=generator, draws=draws
+    ):
+        total += shares[level] / draws * measure(x, *expected)
     return total
+
+
+def noised_contrasts(
+    x: Float[Tensor, "b c h w"],
+    diseased: Eps,
+    healthy: Eps,
+    schedule: Schedule,
+    *,
+    levels: Sequence[int],
+    generator: torch.Generator | Sequence[torch.Generator],
+    draws: int = 1,
+) -> Contrasts:
+    """Return both contrasts at every level from one set of evaluations.
+
+    They differ in size from level to level and from one another: divide each by a scale measured
+    on validation images, such as its standard deviation inside the foreground, before adding.
+
+    Parameters
+    ----------
+    x, diseased, healthy, schedule, levels, generator, draws
+        As for `noised_contrast`, with the same noise from the same generator.
+    """
+    _shares(levels, None, schedule)
+    shape = (len(levels), *x.shape)
+    found = Contrasts(x.new_zeros(shape), x.new_zeros(shape))
+    for level, *expected in _expectations(
+        x, diseased, healthy, schedule, levels, generator=generator, draws=draws
+    ):
+        row = levels.index(level)
+        found.difference[row] += difference(x, *expected) / draws
+        found.likelihood_ratio[row] += likelihood_ratio(x, *expected) / draws
+    return found
 
 
 def encoded_contrast(
@@ -153,6 +196,30 @@ def encoded_contrast(
         expected = [expected_images(x_t, eps, schedule, level) for eps in (diseased, healthy)]
         total += share * measure(x, *expected)
     return total
+
+
+def _expectations(
+    x: Tensor,
+    diseased: Eps,
+    healthy: Eps,
+    schedule: Schedule,
+    levels: Sequence[int],
+    *,
+    generator: torch.Generator | Sequence[torch.Generator],
+    draws: int,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield the level and what is expected of both classes, for each level and draw of noise."""
+    if draws < 1:
+        raise UsageError(f"a contrast map needs at least 1 draw of noise, got {draws}.")
+    for level in levels:
+        abar = float(schedule.abar[level])
+        for _ in range(draws):
+            x_t = math.sqrt(abar) * x + math.sqrt(1 - abar) * standard_normal(x, generator)
+            yield (
+                level,
+                expected_images(x_t, diseased, schedule, level),
+                expected_images(x_t, healthy, schedule, level),
+            )
 
 
 def _shares(
