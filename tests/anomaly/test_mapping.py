@@ -7,9 +7,9 @@ from tests.anomaly.tiny import tiny_mapper, tiny_preset
 
 from medglean.anomaly import methods
 from medglean.anomaly.baselines.threshold import threshold_map
-from medglean.anomaly.foreground import eroded, foreground_mask
 from medglean.anomaly.mapping import combined, map_images, measure_scales, rebuild
 from medglean.anomaly.maps import refine, scale_of
+from medglean.data.foreground import eroded, foreground_mask
 from medglean.errors import DataError, UsageError
 
 IDS = [f"i{number}" for number in range(7)]

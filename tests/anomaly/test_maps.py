@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medglean.anomaly import maps
-from medglean.anomaly.foreground import eroded, foreground_mask
+from medglean.data.foreground import eroded, foreground_mask
 from medglean.data.phantom import brain_slice
 
 

@@ -67,6 +67,18 @@ def test_all_levels_are_trained_on_by_default():
     assert trained_timesteps(DiffusionSettings(steps=50)) == range(50)
 
 
+def test_the_levels_in_focus_are_trained_on_more_often():
+    settings = DiffusionSettings(focus=(11, 20), focus_share=0.75, learned_range=False)
+    network = Heard(lambda x, t: torch.zeros_like(x))
+    step = diffusion_step({"unet": network}, settings, schedule_of(settings))
+
+    _, _, (_, t, _) = taken(step, network, batch_of([0, 1] * 256))
+
+    inside = ((t >= 10) & (t < 20)).float().mean().item()
+    assert inside == pytest.approx(0.75 + 0.25 * 0.01, abs=0.06)  # 512 draws: sd 0.02
+    assert t.max() > 900
+
+
 def test_the_class_of_a_share_is_withheld():
     settings = DiffusionSettings(label_dropout=0.25, learned_range=False)
     network = Heard(lambda x, t: torch.zeros_like(x))

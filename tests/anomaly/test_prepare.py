@@ -107,6 +107,20 @@ def test_no_column_of_labels_is_refused():
         choose(rows, preset())
 
 
+def test_classes_are_matched_on_the_place_in_the_volume():
+    slices = list(range(1, 6)) * 8
+
+    chosen = choose(manifest(slice=slices), preset(match_on="position"))
+
+    volumes = chosen.manifest.groups("patient")
+    for one in set(volumes):
+        places = chosen.match[volumes == one]
+        assert places.min() == 0.0
+        assert places.max() == 1.0
+    with pytest.raises(DataError, match="match_on is the position, and column 'slice'"):
+        choose(manifest(), preset(match_on="position"))
+
+
 def test_the_number_that_classes_are_matched_on_is_kept():
     position = [str(number % 4) for number in range(40)]
 

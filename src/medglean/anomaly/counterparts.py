@@ -91,7 +91,7 @@ def _ddim(
 ) -> Tensor:
     """Follow Algorithm 1 of the paper: deterministic there, and guided back."""
     settings = mapper.preset.translate
-    levels = levels_of(level, settings.steps)
+    levels = levels_of(level, settings.steps, spacing=settings.spacing)
     same = eps_of(networks[UNET], label=told_class(mapper.preset))
     x_t = encode(x, same, mapper.schedule, levels, iterations=settings.inversion_iterations)
     return decode(x_t, _pulled(mapper, networks, same), mapper.schedule, levels)
@@ -130,7 +130,7 @@ def _ddpm(
         x,
         _stochastic(mapper, networks),
         mapper.schedule,
-        levels_of(level, settings.steps),
+        levels_of(level, settings.steps, spacing=settings.spacing),
         gradient=_gradient(networks) if guided else None,
         scale=settings.scale if guided else 0.0,
         generator=generators,

@@ -8,22 +8,25 @@ A map does not depend on which other images are in the batch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from medglean.anomaly.foreground import Maps, eroded, foreground_mask
+from medglean.anomaly.by_contrast import contrast_scales
+from medglean.anomaly.inside import Maps
 from medglean.anomaly.maps import averaged, refine, scale_of
 from medglean.anomaly.methods import (
     METHODS,
     Batch,
     Images,
-    by_difference,
+    contrasts,
     rebuilt_of,
     without_learning,
 )
 from medglean.anomaly.model import Mapper
 from medglean.data.cache import Progress
+from medglean.data.foreground import eroded, foreground_mask
 from medglean.errors import DataError, Problem, UsageError
 
 OWN, THRESHOLD = "map", "threshold"
@@ -128,7 +131,7 @@ def rebuild(
         As for `map_images`; and if the method rebuilds no images.
     """
     _check(mapper, images)
-    if METHODS[mapper.method] is not by_difference:
+    if mapper.method == "threshold":
         raise UsageError(
             f"method {mapper.method!r} rebuilds no images. Use a run of diffusion, vae or fpgan."
         )
@@ -168,6 +171,10 @@ def measure_scales(
         If there is no image, or not one with a finite map.
     """
     alone = mapper.with_preset(mapper.preset.model_copy(update={"combine": "none"}))
+    own_scales: dict[str, float] = {}
+    if mapper.method == "diffusion" and mapper.preset.translate.sampler == "contrast":
+        own_scales = _contrast_scales(alone, images, ids, seed)
+        alone = replace(alone, scales=own_scales)
     found = map_images(alone, images, ids=ids, seed=seed, progress=progress)
     good = np.isfinite(found.maps).all(axis=(1, 2))
     if not good.any():
@@ -179,11 +186,26 @@ def measure_scales(
     own, other = mapper.preset.map, mapper.preset.threshold
     share = own.erode if own.foreground == "mask" else 0.0
     return {
+        **own_scales,
         OWN: scale_of(found.maps[good], eroded(inside, share=share)),
         THRESHOLD: scale_of(
             without_learning(mapper, images[good]), eroded(inside, share=other.erode)
         ),
     }
+
+
+def _contrast_scales(
+    mapper: Mapper, images: Images, ids: Sequence[str] | None, seed: int
+) -> dict[str, float]:
+    """Return the standard deviations of the contrasts over the foreground of healthy images."""
+    settings = mapper.preset.map
+    share = settings.erode if settings.foreground == "mask" else 0.0
+
+    def measured() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in _batches(mapper, images, ids, seed):
+            yield contrasts(mapper, batch), eroded(foreground_mask(batch.images), share=share)
+
+    return contrast_scales(mapper, measured())
 
 
 def combined(mapper: Mapper, maps: Maps, images: Images) -> Maps:

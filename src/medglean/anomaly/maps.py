@@ -14,23 +14,20 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from medglean.anomaly.foreground import (
+from medglean.anomaly.inside import Maps, pixels_inside
+from medglean.arrays import UnitBatch
+from medglean.data.foreground import (
     Inside,
-    Maps,
     check_finite_images,
     check_share,
     eroded,
     foreground_mask,
-    pixels_inside,
 )
-from medglean.arrays import UnitBatch
 
 __all__ = [
     "Difference",
     "averaged",
     "difference",
-    "eroded",
-    "foreground_mask",
     "median_filtered",
     "refine",
     "scale_of",

@@ -11,10 +11,12 @@ import torch
 from jaxtyping import Float
 
 from medglean.anomaly.baselines.threshold import threshold_map
+from medglean.anomaly.by_contrast import contrasts_of, evaluations, signed_map
 from medglean.anomaly.counterparts import counterpart
-from medglean.anomaly.foreground import Maps
+from medglean.anomaly.inside import Maps
 from medglean.anomaly.maps import Difference, averaged, difference
 from medglean.anomaly.model import Mapper
+from medglean.anomaly.objectives import unit_share
 from medglean.errors import UsageError
 from medglean.fitting.devices import resolved
 from medglean.randomness import torch_generator
@@ -48,15 +50,47 @@ class Raw(NamedTuple):
     evaluations: int
 
 
+def _by_diffusion(mapper: Mapper, batch: Batch) -> Raw:
+    """Translate and subtract, or ask for the contrast of the classes."""
+    if mapper.preset.translate.sampler == "contrast":
+        return _by_contrast(mapper, batch)
+    return by_difference(mapper, batch)
+
+
+def _by_contrast(mapper: Mapper, batch: Batch) -> Raw:
+    """Average the contrasts of the classes, of the image and maybe its mirror image."""
+    settings = mapper.preset.map
+    sides = (False, True) if settings.flip else (False,)
+    found = np.mean([contrasts(mapper, batch, mirrored=side) for side in sides], axis=0)
+    nothing = np.zeros_like(batch.images)
+    maps = _differences(
+        signed_map(mapper, found), nothing, settings.difference, _summed_channels(mapper)
+    )
+    # what would be expected of a healthy image, as far as these levels tell
+    change = found[0].mean(axis=0) * unit_share(mapper.preset.diffusion)
+    expected = (batch.images - change).astype(np.float32)
+    return Raw(maps, expected, evaluations(mapper) * len(sides))
+
+
+def contrasts(
+    mapper: Mapper, batch: Batch, *, mirrored: bool = False
+) -> Float[np.ndarray, "2 levels b c h w"]:
+    """Return the contrasts of the classes in a batch, or in its mirror images turned back."""
+    name = "contrast-mirrored" if mirrored else "contrast"
+    with _ready(mapper):
+        x = torch.from_numpy(batch.images).to(mapper.device)
+        generators = [torch_generator(batch.seed, name, one) for one in batch.ids]
+        found = contrasts_of(mapper, x.flip(-1) if mirrored else x, generators)
+    return np.ascontiguousarray(found[..., ::-1]) if mirrored else found
+
+
 def by_difference(mapper: Mapper, batch: Batch) -> Raw:
     """Average what image and counterpart differ by, over noise levels and the mirror image."""
     settings = mapper.preset.map
     levels = [mapper.preset.translate.noise_level]
     if mapper.method == "diffusion" and settings.noise_levels:
         levels = list(settings.noise_levels)
-    channels = None
-    if settings.channels is not None:
-        channels = [mapper.preset.channel_names.index(name) for name in settings.channels]
+    channels = _summed_channels(mapper)
     found, first, evaluations = [], None, 0
     for level in levels:
         for mirrored in (False, True) if settings.flip else (False,):
@@ -65,6 +99,13 @@ def by_difference(mapper: Mapper, batch: Batch) -> Raw:
             found.append(_differences(batch.images, rebuilt, settings.difference, channels))
             evaluations += calls
     return Raw(averaged(found, [1.0] * len(found)), first, evaluations)
+
+
+def _summed_channels(mapper: Mapper) -> list[int] | None:
+    wanted = mapper.preset.map.channels
+    if wanted is None:
+        return None
+    return [mapper.preset.channel_names.index(name) for name in wanted]
 
 
 def _differences(
@@ -139,7 +180,7 @@ def without_learning(mapper: Mapper, images: Images) -> Maps:
 
 
 METHODS: dict[str, Callable[[Mapper, Batch], Raw]] = {
-    "diffusion": by_difference,
+    "diffusion": _by_diffusion,
     "vae": by_difference,
     "fpgan": by_difference,
     "threshold": _by_threshold,

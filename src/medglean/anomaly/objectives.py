@@ -47,10 +47,23 @@ def trained_timesteps(settings: DiffusionSettings) -> range:
     PresetError
         If these lie outside 1..T, or end before they start.
     """
-    first, last = settings.train_levels or (1, settings.steps)
+    return levels_between(
+        settings.train_levels or (1, settings.steps), settings, name="train_levels"
+    )
+
+
+def levels_between(levels: tuple[int, int], settings: DiffusionSettings, *, name: str) -> range:
+    """Return the timesteps of the noise levels from the first to the last.
+
+    Raises
+    ------
+    PresetError
+        If these lie outside 1..T, or end before they start.
+    """
+    first, last = levels
     if not 1 <= first <= last <= settings.steps:
         raise PresetError(
-            f"diffusion.train_levels is {first} to {last}, expected two levels of 1..T = "
+            f"diffusion.{name} is {first} to {last}, expected two levels of 1..T = "
             f"{settings.steps}, the smaller first."
         )
     return range(first - 1, last)
@@ -64,6 +77,11 @@ def to_network(images: Float[Tensor, "b c h w"], settings: DiffusionSettings) ->
 def from_network(images: Float[Tensor, "b c h w"], settings: DiffusionSettings) -> Tensor:
     """Return what `to_network` made on the scale of [0, 1] again."""
     return images if settings.value_range == "unit" else 0.5 * (images + 1.0)
+
+
+def unit_share(settings: DiffusionSettings) -> float:
+    """Return how large one unit of what networks see is on the scale of [0, 1]."""
+    return 1.0 if settings.value_range == "unit" else 0.5
 
 
 class Noised(NamedTuple):
@@ -92,6 +110,13 @@ def _noised(
     x, steps = to_network(images, settings), trained_timesteps(settings)
     device = generator.device
     t = torch.randint(steps.start, steps.stop, (len(x),), generator=generator, device=device)
+    if settings.focus is not None:
+        often = levels_between(settings.focus, settings, name="focus")
+        inner = torch.randint(
+            often.start, often.stop, (len(x),), generator=generator, device=device
+        )
+        chosen = torch.rand(len(x), generator=generator, device=device) < settings.focus_share
+        t = torch.where(chosen, inner, t)
     noise = torch.randn(x.shape, generator=generator, device=device)
     t, noise = t.to(x.device), noise.to(x.device)
     return Noised(x, t, noise, q_sample(x, noise, t, schedule))

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from medglean.anomaly.matching import match_weights
+from medglean.anomaly.position import POSITION, relative_position
 from medglean.anomaly.settings import AnomalyPreset, LabelSettings
 from medglean.data.cache import Progress
 from medglean.data.division import check_division, divide
@@ -125,7 +126,7 @@ def choose(manifest: Manifest, preset: AnomalyPreset) -> Chosen:
     rows = rows.with_columns(**{_BINARY: None})
     match = None
     if preset.match_on is not None:
-        match = _numbers(manifest, preset.match_on)[keep]
+        match = _numbers(manifest, preset)[keep]
         problems += _unmatched(rows, match, targets, preset.match_on)
     return Chosen(rows, targets, preset.labels.healthy, diseased, match, tuple(problems))
 
@@ -186,8 +187,18 @@ def _left_out(manifest: Manifest, column: str, targets: np.ndarray) -> list[Prob
     return problems
 
 
-def _numbers(manifest: Manifest, column: str) -> Float[np.ndarray, " n"]:
+def _numbers(manifest: Manifest, preset: AnomalyPreset) -> Float[np.ndarray, " n"]:
     """Return a column of numbers; rows that are left out may lack one, which is looked at later."""
+    column = str(preset.match_on)
+    if column == POSITION and column not in manifest.frame:
+        place = relative_position(manifest, preset.position)
+        if place is None:
+            raise DataError(
+                f"{_name(manifest)}: match_on is the position, and column {preset.position!r}, "
+                "which position names, has no number of a slice. Set position= to one that has, "
+                "or leave match_on out."
+            )
+        return place
     if column not in manifest.frame:
         raise DataError(
             f"{_name(manifest)}: no column {column!r}, which match_on names; the columns are "
@@ -204,7 +215,7 @@ def _unmatched(
     """Refuse what is no number; tell how many images of the training part are never drawn."""
     bad = np.flatnonzero(~np.isfinite(match))
     if len(bad):
-        value = rows.frame[column].iloc[bad[0]]
+        value = rows.frame[column].iloc[bad[0]] if column in rows.frame else None
         shown = "nothing" if pd.isna(value) else repr(value)
         raise DataError(
             f"column {column!r}, which match_on names: {shown} at id {rows.ids[bad[0]]!r}, "

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-from medglean.anomaly.foreground import Inside, Maps, check_share, pixels_inside
+from medglean.anomaly.inside import Maps, pixels_inside
+from medglean.data.foreground import Inside, check_share
 
 PRIOR = 0.1
 """How many images' worth of the mean over all positions is mixed into each position."""

@@ -25,7 +25,7 @@ def image_scores(
     maps
         Shape (n, h, w).
     inside
-        Pixels that count, such as `medglean.anomaly.foreground.foreground_mask`; by default all.
+        Pixels that count, such as `medglean.data.foreground.foreground_mask`; by default all.
     kind
         ``top``: the mean of the largest ``share`` of the values inside, at least one value.
         ``mean``: of all values inside, in which a small lesion drowns.

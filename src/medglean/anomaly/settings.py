@@ -108,6 +108,11 @@ class DiffusionSettings(_Settings):
     """Noise levels t that are trained on, first and last; by default all. A smaller range is
     learnt faster, and translation must stay inside."""
 
+    focus: tuple[int, int] | None = None
+    """Noise levels, first and last, that are trained on more often than the others."""
+    focus_share: float = Field(default=0.75, ge=0, le=1)
+    """Share of the training images that get a level of ``focus``, where there is one."""
+
 
 class VaeSettings(_Settings):
     """The variational autoencoder that reconstructs healthy images (a baseline)."""
@@ -153,6 +158,9 @@ class TranslateSettings(_Settings):
     """Draws of noise at each of these levels."""
     noise_level: int = Field(default=500, ge=1)
     """L: up to which of the T noise levels the image is encoded."""
+    spacing: Literal["even", "quadratic"] = "even"
+    """How levels are spaced where not every one is visited; ``quadratic`` lies closer where there
+    is little noise."""
     steps: int | None = Field(default=None, ge=1)
     """Steps from 0 to L, and as many back; by default L, every level."""
     inversion_iterations: int = Field(default=0, ge=0)
@@ -278,8 +286,8 @@ class AnomalyPreset(Preset):
     """Column with the number of the slice, if there is one. Its place in the volume, 0 to 1, is
     what healthy and diseased images are matched on when whole images are measured."""
     match_on: str | None = None
-    """Column with a number, such as the slice's position in the volume: images are drawn so that
-    both classes are alike in it, and a network cannot tell them by it."""
+    """Column with a number, or ``position`` for the place in the volume (see there): images are
+    drawn so that both classes are alike in it, and a network cannot tell them by it."""
     unet: UNetSettings = Field(default_factory=UNetSettings)
     classifier: ClassifierSettings = Field(default_factory=ClassifierSettings)
     diffusion: DiffusionSettings = Field(default_factory=DiffusionSettings)

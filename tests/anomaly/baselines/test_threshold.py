@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from medglean.anomaly.baselines.threshold import threshold_map
-from medglean.anomaly.foreground import eroded, foreground_mask
 from medglean.anomaly.settings import ThresholdSettings
+from medglean.data.foreground import eroded, foreground_mask
 from medglean.data.phantom import brain_slice
 
 FLAIR = 3

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from skimage.exposure import equalize_hist
 
-from medglean.anomaly.foreground import Maps, eroded, foreground_mask
+from medglean.anomaly.inside import Maps
 from medglean.anomaly.maps import median_filtered
 from medglean.arrays import UnitBatch
+from medglean.data.foreground import eroded, foreground_mask
 
 BINS = 256
 """Of the histogram that is equalised, as in [1]_."""
@@ -30,7 +31,7 @@ def threshold_map(
     [1]_ equalises whole skull-stripped volumes, filters nothing before the threshold, and drops
     components of 20 voxels or less after it. Here every image is equalised by itself, since a data
     set need not be of volumes, and the skull goes by eroding the head: see
-    :func:`~medglean.anomaly.foreground.foreground_mask`. Some tissue is the brightest in every
+    :func:`~medglean.data.foreground.foreground_mask`. Some tissue is the brightest in every
     image, healthy ones included; the map says where to look, not whether.
 
     Parameters

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medglean.anomaly.foreground import check_finite_images, eroded, foreground_mask
+from medglean.data.foreground import check_finite_images, eroded, foreground_mask
 from medglean.data.phantom import brain_slice, cxr_image
 
 
