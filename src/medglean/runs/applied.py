@@ -111,7 +111,7 @@ def in_parts(
         problems += found
         if progress is not None:
             progress(int(place[-1]) + 1, len(manifest))
-    table = pd.concat(frames, ignore_index=True)
+    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     run.write_problems(problems)
     if table.empty:
         first = next((p for p in problems if p.fatal), None)

@@ -40,7 +40,8 @@ class Header:
         else: do not parse the file again), ``transfer_syntax`` (UID as text), ``photometric``,
         ``has_pixels`` (bool), ``media_storage`` (SOP class UID). TIFF: ``compression`` (name),
         ``slide`` (bool). NIfTI: ``shape`` as stored, ``ras_shape`` along right, front,
-        head, ``dtype``.
+        head, ``orientation`` (for each stored axis its RAS axis, and -1 where it runs backwards),
+        ``dtype``.
     """
 
     format: str

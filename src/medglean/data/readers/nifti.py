@@ -71,6 +71,7 @@ def nifti_header(request: Request) -> Header:
                 layout.shape[_stored_axis(layout.orientation, axis)] for axis in range(3)
             )
             + layout.shape[3:],
+            "orientation": tuple((int(axis), int(sign)) for axis, sign in layout.orientation),
             "dtype": layout.dtype.name,
         },
     )
