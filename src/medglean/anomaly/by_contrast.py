@@ -54,7 +54,7 @@ def contrasts_of(
     return torch.stack([found.difference, found.likelihood_ratio]).float().cpu().numpy()
 
 
-def evaluations(mapper: Mapper) -> int:
+def contrast_evaluations(mapper: Mapper) -> int:
     """Return how many times the network is asked for each image."""
     settings = mapper.preset.translate
     return 2 * settings.contrast_draws * len(settings.contrast_levels)

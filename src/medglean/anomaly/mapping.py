@@ -21,10 +21,12 @@ from medglean.anomaly.methods import (
     Batch,
     Images,
     contrasts,
+    differences_of,
     rebuilt_of,
     without_learning,
 )
 from medglean.anomaly.model import Mapper
+from medglean.anomaly.settings import AnomalyPreset
 from medglean.data.cache import Progress
 from medglean.data.foreground import eroded, foreground_mask
 from medglean.errors import DataError, Problem, UsageError
@@ -105,6 +107,41 @@ def map_images(
         if progress is not None:
             progress(done, len(images))
     return Mapped(maps, rebuilt, evaluations, tuple(problems))
+
+
+def shared_counterparts(preset: AnomalyPreset) -> bool:
+    """Say whether maps follow from one counterpart of each image, which other maps may share."""
+    if preset.method == "threshold" or preset.map.flip or preset.map.noise_levels:
+        return False
+    return not (preset.method == "diffusion" and preset.translate.sampler == "contrast")
+
+
+def map_counterparts(
+    mapper: Mapper, images: Images, made: Mapped, *, ids: Sequence[str] | None = None
+) -> Mapped:
+    """Return the maps of images whose counterparts were made before, as `map_images` would.
+
+    Parameters
+    ----------
+    mapper
+        Of which `shared_counterparts` holds; it makes no counterparts here.
+    images, ids
+        As for `map_images`.
+    made
+        Of the same images, with the same networks and translation.
+    """
+    _check(mapper, images)
+    if made.rebuilt is None:
+        raise UsageError(f"method {mapper.method!r} made no counterparts to take.")
+    maps = differences_of(mapper, images, made.rebuilt)
+    out, problems = np.zeros_like(maps), []
+    done = 0
+    for batch in _batches(mapper, images, ids, 0):
+        part = slice(done, done + len(batch.images))
+        out[part], told = _finished(mapper, batch, maps[part])
+        problems += told
+        done = part.stop
+    return Mapped(out, made.rebuilt, made.evaluations, tuple(problems))
 
 
 def rebuild(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 
 from medglean.anomaly.baselines.threshold import threshold_map
-from medglean.anomaly.by_contrast import contrasts_of, evaluations, signed_map
+from medglean.anomaly.by_contrast import contrast_evaluations, contrasts_of, signed_map
 from medglean.anomaly.counterparts import counterpart
 from medglean.anomaly.inside import Maps
 from medglean.anomaly.maps import Difference, averaged, difference
@@ -69,7 +69,7 @@ def _by_contrast(mapper: Mapper, batch: Batch) -> Raw:
     # what would be expected of a healthy image, as far as these levels tell
     change = found[0].mean(axis=0) * unit_share(mapper.preset.diffusion)
     expected = (batch.images - change).astype(np.float32)
-    return Raw(maps, expected, evaluations(mapper) * len(sides))
+    return Raw(maps, expected, contrast_evaluations(mapper) * len(sides))
 
 
 def contrasts(
@@ -90,15 +90,19 @@ def by_difference(mapper: Mapper, batch: Batch) -> Raw:
     levels = [mapper.preset.translate.noise_level]
     if mapper.method == "diffusion" and settings.noise_levels:
         levels = list(settings.noise_levels)
-    channels = _summed_channels(mapper)
     found, first, evaluations = [], None, 0
     for level in levels:
         for mirrored in (False, True) if settings.flip else (False,):
             rebuilt, calls = rebuilt_of(mapper, batch, level, mirrored=mirrored)
             first = rebuilt if first is None else first
-            found.append(_differences(batch.images, rebuilt, settings.difference, channels))
+            found.append(differences_of(mapper, batch.images, rebuilt))
             evaluations += calls
     return Raw(averaged(found, [1.0] * len(found)), first, evaluations)
+
+
+def differences_of(mapper: Mapper, images: Images, rebuilt: Images) -> Maps:
+    """Return what images and their counterparts differ by, before mask and filters."""
+    return _differences(images, rebuilt, mapper.preset.map.difference, _summed_channels(mapper))
 
 
 def _summed_channels(mapper: Mapper) -> list[int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -119,10 +120,49 @@ def fit_networks(
     networks: dict[str, nn.Module] = {}
     results: dict[str, FitResult] = {}
     for name in networks_of(preset):
-        plan = _plan(name, images, chosen, preset)
-        results[name] = _fit(run, images, chosen, preset, plan, progress)
-        networks[name] = plan.networks[name].cpu().eval()
+        networks[name], results[name] = fit_network(
+            name, run, images, chosen, preset, progress=progress
+        )
     return networks, results
+
+
+def fit_network(
+    name: str,
+    run: RunFolder,
+    images: ImageSet,
+    chosen: Chosen,
+    preset: AnomalyPreset,
+    *,
+    folder: Path | None = None,
+    progress: Callable[[], FitProgress] | None = None,
+) -> tuple[nn.Module, FitResult]:
+    """Train one network of a preset, going on from what its folder has.
+
+    Parameters
+    ----------
+    name
+        One of `medglean.anomaly.networks.networks_of`.
+    run, images, chosen, preset, progress
+        As for `fit_networks`.
+    folder
+        For log and checkpoints; by default in the run, of the network's name.
+    """
+    plan = _plan(name, images, chosen, preset)
+    place = run.path / FOLDERS.get(name, name) if folder is None else folder
+    result = _fit(run, images, chosen, preset, plan, place, progress)
+    return plan.networks[name].cpu().eval(), result
+
+
+def trained_by(name: str, preset: AnomalyPreset) -> str:
+    """Return a hash of all settings that a network's training depends on.
+
+    Presets with the same one share the network, however they make maps with it.
+    """
+    shared = {"images", "augment", "labels", "split", "match_on", "position"}
+    tables = preset.model_dump(mode="json", include={*SECTIONS[name], *shared})
+    fit = preset.classifier.fit if name == CLASSIFIER else preset.fit
+    tables.get("classifier", {}).pop("fit", None)
+    return sha256_of_json({**tables, "fit": fit.fixed(), "steps": [fit.epochs, fit.max_steps]})
 
 
 def _check_levels(preset: AnomalyPreset) -> None:
@@ -228,6 +268,7 @@ def _fit(
     chosen: Chosen,
     preset: AnomalyPreset,
     plan: _Plan,
+    folder: Path,
     progress: Callable[[], FitProgress] | None,
 ) -> FitResult:
     """Train the networks of a plan in their folder; they have the weights that are kept after."""
@@ -256,7 +297,7 @@ def _fit(
         },
         loader=loader,
         settings=settings,
-        folder=run.path / FOLDERS.get(plan.name, plan.name),
+        folder=folder,
         validate=plan.validate,
         resume=True,  # the run folder has decided that already
         identity=_identity(run, images, preset, plan.name),

@@ -123,7 +123,7 @@ def top_means(
 
 def overlap_at(
     maps: Maps,
-    masks: Bool[np.ndarray, "..."],
+    masks: Bool[np.ndarray, ...],
     threshold: float | Float[np.ndarray, " n"],
     *,
     within: Within = None,

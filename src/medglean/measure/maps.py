@@ -53,9 +53,9 @@ class MapTally:
 
 def tally(
     maps: Float[np.ndarray, "n h w"],
-    masks: Bool[np.ndarray, "..."],
+    masks: Bool[np.ndarray, ...],
     *,
-    within: Bool[np.ndarray, "..."] | None = None,
+    within: Bool[np.ndarray, ...] | None = None,
     bins: int = BINS,
 ) -> MapTally:
     """Count pixels by value.
