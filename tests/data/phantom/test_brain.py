@@ -63,6 +63,18 @@ def test_fluid_is_bright_on_t2_only():
     assert fluid["t1"] < 0.8
 
 
+def test_a_faint_lesion_lies_where_the_plain_one_does_and_differs_less():
+    sharp, mask = brain_slice(0, 1, 0.5, lesion=True, size_px=(64, 64))
+    faint, same = brain_slice(0, 1, 0.5, lesion=True, size_px=(64, 64), contrast=0.5)
+    t2 = CHANNELS.index("t2")
+
+    assert mask.any()
+    np.testing.assert_array_equal(mask, same)
+    assert faint[t2][mask].mean() < sharp[t2][mask].mean() - 10
+    far = ~mask & (faint[t2] == sharp[t2])
+    assert far.sum() > 0.8 * (~mask).sum()
+
+
 def test_outside_of_the_brain_is_nothing_and_the_lesion_is_inside():
     for ill, mask, _ in sick_slices(3):
         assert ill[:, 0].max() == ill[:, :, 0].max() == 0

@@ -18,6 +18,7 @@ from medglean.randomness import numpy_generator
 
 CHANNELS = ("t1", "t1ce", "t2", "flair")
 _TISSUES = ("fluid", "grey", "white", "oedema", "necrosis", "rim")
+_SICK = _TISSUES[3:]
 _BRIGHTNESS = {  # of each tissue in 0..1, in the order of _TISSUES
     "t1": (0.14, 0.50, 0.76, 0.42, 0.22, 0.46),
     "t1ce": (0.16, 0.47, 0.60, 0.38, 0.20, 0.98),
@@ -81,6 +82,7 @@ def brain_slice(
     *,
     lesion: bool,
     size_px: tuple[int, int] = (240, 240),
+    contrast: float = 1.0,
 ) -> tuple[UInt8[np.ndarray, "4 h w"], Bool[np.ndarray, "h w"]]:
     """Draw one axial slice, front up, the patient's right at the viewer's left.
 
@@ -95,6 +97,8 @@ def brain_slice(
         the same, but for tissue that the lesion displaces.
     size_px
         Height and width.
+    contrast
+        How much the lesion's tissues differ from grey matter: 1 as a rule, 0 not at all.
 
     Returns
     -------
@@ -125,7 +129,7 @@ def brain_slice(
     stack = []
     for number, channel in enumerate(CHANNELS):
         scan = numpy_generator(seed, "brain-noise", volume, round(height * 1e6), number)
-        stack.append(_scan(rng, scan, channel, tissue, inside))
+        stack.append(_scan(rng, scan, _brightness(channel, contrast), tissue, inside))
     whole = np.zeros(size_px, dtype=bool)
     if sick:
         whole = np.maximum(sick["oedema"], sick["tumour"]) * inside * (1 - chamber) > 0.5
@@ -284,10 +288,20 @@ def _with_lesion(
     return {**mixed, "oedema": wet, "necrosis": centre, "rim": np.maximum(tumour - centre, 0)}
 
 
+def _brightness(channel: str, contrast: float) -> tuple[float, ...]:
+    """Return the brightness of each tissue, of the lesion's with some contrast to grey matter."""
+    levels = dict(zip(_TISSUES, _BRIGHTNESS[channel], strict=True))
+    grey = levels["grey"]
+    return tuple(
+        grey + contrast * (level - grey) if name in _SICK else level
+        for name, level in levels.items()
+    )
+
+
 def _scan(
     contrast: np.random.Generator,
     noise: np.random.Generator,
-    channel: str,
+    levels: tuple[float, ...],
     tissue: dict[str, Plane],
     inside: Plane,
 ) -> UInt8[np.ndarray, "h w"]:
@@ -297,7 +311,7 @@ def _scan(
     gain, gamma = contrast.uniform(0.72, 1.08), contrast.uniform(0.8, 1.25)
     signal = sum(
         (level + float(d)) * tissue[name]
-        for name, level, d in zip(_TISSUES, _BRIGHTNESS[channel], shift, strict=True)
+        for name, level, d in zip(_TISSUES, levels, shift, strict=True)
     )
     texture = 0.035 * shapes.smooth_noise(noise, size_px, 40)
     field = 1.0 + 0.10 * shapes.smooth_noise(contrast, size_px, 2.0)
