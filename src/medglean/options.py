@@ -54,6 +54,7 @@ class Study(StrEnum):
 
     floor = "floor"
     enrich = "enrich"
+    wolleb2022 = "wolleb2022"
 
 
 Data = Annotated[Path, typer.Argument(help="Manifest: CSV or Parquet, one row per image.")]

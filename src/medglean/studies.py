@@ -79,3 +79,36 @@ def enrich(
             workers=workers,
             progress=tell,
         )
+
+
+def wolleb2022(
+    manifest: str | Path | Manifest,
+    *,
+    preset: str | Path = "brain-small",
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    cache: str | Path | None = None,
+    workers: int = 2,
+    command: Sequence[str] | None = None,
+) -> Report:
+    """Compare methods that map where the disease is, from image labels alone.
+
+    See :func:`medglean.anomaly.study.task.wolleb2022`.
+    """
+    from medglean.anomaly.settings import AnomalyPreset
+    from medglean.anomaly.study.task import wolleb2022 as run
+    from medglean.runs.preset import load_preset
+
+    settings = load_preset(preset, AnomalyPreset, overrides=overrides)
+    with progress("decoding and mapping images") as tell:
+        return run(
+            as_manifest(manifest),
+            settings,
+            out=Path(out),
+            command=sys.argv if command is None else command,
+            resume=resume,
+            cache=None if cache is None else Path(cache),
+            workers=workers,
+            progress=tell,
+        )

@@ -132,7 +132,7 @@ class Mapper:
 
 def _of_maps(preset: AnomalyPreset) -> Table:
     """Return what decides the values of maps, given the networks."""
-    tables = {"method", "combine", "translate", "map", "threshold"}
+    tables = {"method", "combine", "combine_weight", "translate", "map", "threshold"}
     return preset.model_dump(mode="json", include=tables)
 
 

@@ -278,6 +278,8 @@ class AnomalyPreset(Preset):
     combine: Literal["none", "threshold"] = "none"
     """``threshold``: average the map with that of the baseline without learning; each is divided by
     a scale measured on validation images, without masks."""
+    combine_weight: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the baseline's map in that average; the rest is the method's own."""
     images: Recipe = Field(default_factory=lambda: Recipe(size_px=(256, 256), resize="pad"))
     augment: Augment = Field(default_factory=Augment)
     labels: LabelSettings = Field(default_factory=LabelSettings)

@@ -31,6 +31,7 @@ from medglean.measure import weighted
 from medglean.measure.intervals import Interval, cluster_bootstrap
 from medglean.nn.floor import pca_floor
 from medglean.runs.environment import describe_environment
+from medglean.runs.records import records
 from medglean.runs.report import Metric, Report, Table, group_name
 from medglean.runs.rundir import RunFolder
 from medglean.runs.stored import stored_report
@@ -114,8 +115,7 @@ def floor(
             provenance=describe_environment(command),
         )
         cores = report.provenance["cpu"]["count"]
-        told = [_record(metric, command, cores=cores) for metric in report.metrics]
-        run.write_json("results.json", told)
+        run.write_json("results.json", records(report.metrics, command, cores=cores))
         report.write(run.path)
         run.finish()
         return report
@@ -249,20 +249,3 @@ def _report(
         done={"preset": preset.name, "classes": ", ".join(chosen.classes)},
         data={"kept together": chosen.manifest.grouped_by},
     )
-
-
-def _record(metric: Metric, command: Sequence[str], *, cores: int) -> dict[str, object]:
-    """Return a metric as the documentation's tables take it."""
-    words = ["medglean" if word.endswith("medglean") else word for word in command]
-    words = [
-        word for word in words if word != "--resume"
-    ]  # how it was measured, not in what sittings
-    return {
-        **{
-            key: vars(metric)[key]
-            for key in ("name", "value", "unit", "low", "high", "n", "groups")
-        },
-        "note": metric.note,
-        "command": " ".join(words),
-        "machine": f"{cores} CPU cores",
-    }

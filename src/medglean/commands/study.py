@@ -43,7 +43,8 @@ def study(
     ] = None,
     out: Out = Path("study"),
     preset: Annotated[
-        str | None, typer.Option(help="Recipe; by default cxr-small, or enrich-small.")
+        str | None,
+        typer.Option(help="Recipe; by default cxr-small, enrich-small or brain-small."),
     ] = None,
     seed: Seed = None,
     resume: Resume = False,
@@ -53,14 +54,15 @@ def study(
     """Run an experiment and write its table and its figures.
 
     `floor` sets a network beside what needs no network. `enrich` compares ways of choosing the
-    images to label by what is learnt from them.
+    images to label by what is learnt from them. `wolleb2022` compares methods that map where the
+    disease is.
 
     Example: medglean study enrich clips.parquet -o runs/clips labels.positive=ill
     """
     from medglean import studies
 
-    run = {Study.floor: studies.floor, Study.enrich: studies.enrich}[name]
-    key = "fit.seed" if name is Study.floor else "seed"
+    run = getattr(studies, name.value)
+    key = "seed" if name is Study.enrich else "fit.seed"
     found = run(
         data,
         **({} if preset is None else {"preset": preset}),

@@ -164,9 +164,14 @@ def _plain(mapper: Mapper) -> Mapper:
     return replace(mapper.with_preset(bare), scales={}, thresholds={})
 
 
+def calibration_key(mapper: Mapper) -> str:
+    """Return a hash of what decides a mapper's scales and thresholds, its networks among it."""
+    return _key(replace(mapper, scales={}, thresholds={}), ())
+
+
 def _key(mapper: Mapper, ids: tuple[str, ...]) -> str:
     """Return a hash of all that decides a mapper's maps of some images."""
-    tables = {"method", "combine", "translate", "map", "threshold", "images"}
+    tables = {"method", "combine", "combine_weight", "translate", "map", "threshold", "images"}
     return sha256_of_json(
         {
             "preset": mapper.preset.model_dump(mode="json", include=tables),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 from medglean.curate.study.analysis import Against, Findings, Point
 from medglean.curate.study.figures import gain_curves, learning_curves
@@ -207,24 +205,6 @@ def sentence(findings: Findings, preset: EnrichStudyPreset) -> str:
         f"{_whole(enough.images)} ({100 * enough.images / full.images:.0f} %), with "
         f"{enough.mean:.3f}."
     )
-
-
-def records(
-    measured: Sequence[Metric], command: Sequence[str], *, cores: int
-) -> list[dict[str, Any]]:
-    """Return the metrics as the documentation's tables take them."""
-    words = ["medglean" if word.endswith("medglean") else word for word in command]
-    # how it was measured, not in what sittings
-    line = " ".join(word for word in words if word != "--resume")
-    keys = ("name", "value", "unit", "low", "high", "n", "groups", "note")
-    return [
-        {
-            **{key: vars(metric)[key] for key in keys},
-            "command": line,
-            "machine": f"{cores} CPU cores",
-        }
-        for metric in measured
-    ]
 
 
 def duration(seconds: float) -> str:

@@ -25,6 +25,7 @@ from medglean.data.cache import Progress, default_cache
 from medglean.data.manifest import Manifest
 from medglean.errors import Problem
 from medglean.runs.environment import describe_environment
+from medglean.runs.records import records as records_of
 from medglean.runs.report import Figure, Report, Table
 from medglean.runs.rundir import RunFolder
 from medglean.runs.stored import stored_report
@@ -297,7 +298,7 @@ def _report(
     run.write("cells.csv", cells.to_csv(index=False, lineterminator="\n"))
     run.write_metrics({metric.name: vars(metric) for metric in measured})
     cores = provenance["cpu"]["count"]
-    run.write_json("results.json", page.records(measured, command, cores=cores))
+    run.write_json("results.json", records_of(measured, command, cores=cores))
     run.write_problems(study.problems)
     return Report(
         title=f"{preset.name}: {preset.learner.name} on {len(study.rows):,} images",
