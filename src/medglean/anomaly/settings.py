@@ -74,6 +74,8 @@ class ClassifierSettings(_Settings):
     """As for the U-Net."""
     block_resampling: bool = True
     """As for the U-Net."""
+    pool: Literal["attention", "average"] = "attention"
+    """How a feature map becomes logits; ``average`` learns from few images in few steps."""
     fit: FitSettings = Field(
         default_factory=lambda: FitSettings(
             epochs=1_000_000,

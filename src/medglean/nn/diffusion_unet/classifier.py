@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +15,8 @@ from medglean.nn.diffusion_unet.embedding import TimeEmbedding
 from medglean.nn.diffusion_unet.encoder import Plan, build_encoder
 from medglean.nn.diffusion_unet.norm import Norm
 from medglean.randomness import key_of
+
+Pool = Literal["attention", "average"]
 
 
 class NoiseClassifier(nn.Module):
@@ -30,6 +33,9 @@ class NoiseClassifier(nn.Module):
     width, multipliers, blocks, attention_px, head_width, scale_shift, block_resampling, seed
         As of `medglean.nn.diffusion_unet.unet.DiffusionUNet`. The channels of the last level are a
         multiple of ``head_width``.
+    pool
+        ``attention``: as released. ``average``: the mean of each feature over the image and one
+        linear layer, which learns from few images in few steps.
 
     Raises
     ------
@@ -68,6 +74,7 @@ class NoiseClassifier(nn.Module):
         head_width: int,
         scale_shift: bool = True,
         block_resampling: bool = True,
+        pool: Pool = "attention",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -87,13 +94,9 @@ class NoiseClassifier(nn.Module):
             encoder = build_encoder(self.plan, in_channels=in_channels)
             self.input_blocks, self.middle_block = encoder.stages, encoder.middle
             last = encoder.channels[-1]
-            pool = AttentionPool(
-                side_px >> self.plan.halvings,
-                channels=last,
-                heads=heads_of(last, heads=1, head_width=head_width),
-                out_channels=classes,
+            self.out = nn.Sequential(
+                Norm(last), nn.SiLU(), *_head(pool, self.plan, last, classes=classes)
             )
-            self.out = nn.Sequential(Norm(last), nn.SiLU(), pool)
 
     def forward(
         self, x: Float[Tensor, "b c h w"], t: Int[Tensor, " b"]
@@ -124,3 +127,12 @@ class NoiseClassifier(nn.Module):
             h = stage(h, embedding)
         logits: Tensor = self.out(self.middle_block(h, embedding))
         return logits
+
+
+def _head(pool: Pool, plan: Plan, channels: int, *, classes: int) -> list[nn.Module]:
+    """Return what makes logits of the last feature map."""
+    if pool == "average":
+        return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
+    heads = heads_of(channels, heads=1, head_width=plan.head_width)
+    side = plan.side_px >> plan.halvings
+    return [AttentionPool(side, channels=channels, heads=heads, out_channels=classes)]
