@@ -233,6 +233,17 @@ def test_two_maps_are_averaged_by_their_scales(monkeypatch):
     np.testing.assert_allclose(combined(mapper, 0.5 * IMAGES[:, 0], IMAGES), expected, rtol=1e-5)
 
 
+def test_the_two_maps_weigh_as_the_settings_say(monkeypatch):
+    mapper = mapper_that(lambda x, _: 0.5 * x, monkeypatch, combine="threshold", combine_weight=0.2)
+    mapper = dataclasses.replace(mapper, scales={"map": 0.2, "threshold": 0.8})
+
+    found = map_images(mapper, IMAGES).maps
+
+    other = threshold_map(IMAGES, equalise=True, channel=0, erode=0.06, median_px=9)
+    expected = 0.8 * 0.5 * IMAGES[:, 0] / 0.2 + 0.2 * other / 0.8
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_scales_are_those_of_healthy_images(monkeypatch):
     settings = {"foreground": "mask", "erode": 0.1}
     mapper = mapper_that(lambda x, _: 0.5 * x, monkeypatch, combine="threshold", map=settings)

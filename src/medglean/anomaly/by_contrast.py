@@ -69,13 +69,16 @@ def contrast_scales(
     Parameters
     ----------
     batches
-        `contrasts_of` healthy images, and the foreground of each.
+        `contrasts_of` healthy images, and the foreground of each. Images with a contrast that is
+        not finite do not count.
     """
     levels = mapper.preset.translate.contrast_levels
     squares, count = np.zeros((len(MEASURES), len(levels))), 0
     sums = np.zeros_like(squares)
     for found, inside in batches:
-        values = np.moveaxis(found, 3, -1)[:, :, inside].astype(np.float64)
+        finite = np.isfinite(found).all(axis=(0, 1, 3, 4, 5))
+        counted = inside & finite[:, None, None]
+        values = np.moveaxis(found, 3, -1)[:, :, counted].astype(np.float64)
         sums += values.sum(axis=(2, 3))
         squares += (values**2).sum(axis=(2, 3))
         count += values[0, 0].size

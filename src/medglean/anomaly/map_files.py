@@ -13,9 +13,9 @@ import tifffile
 from jaxtyping import Float
 
 import medglean
+from medglean.anomaly.described import meaning_of
 from medglean.anomaly.model import Mapper
 from medglean.anomaly.panel_parts import MEANING, TOP_SHARE, Scale
-from medglean.anomaly.settings import AnomalyPreset
 from medglean.runs.report import RESEARCH_ONLY
 
 LONGEST_NAME = 80
@@ -56,19 +56,12 @@ def safe_names(wanted: Sequence[str], identities: Sequence[str] | None = None) -
     return names
 
 
-def meaning_of(preset: AnomalyPreset) -> str:
-    """Return what the values of a preset's maps mean, in a sentence."""
-    if preset.combine != "none" and preset.method != "threshold":
-        return MEANING["combined"]
-    return MEANING["threshold" if preset.method == "threshold" else preset.map.difference]
-
-
 def scale_for(mapper: Mapper, values: Float[np.ndarray, "h w"]) -> Scale:
     """Return the colour scale of a map: the same for all images of a mapper with a threshold.
 
     On a scale of its own, the noise of a healthy image would shine like a lesion.
     """
-    meaning = meaning_of(mapper.preset)
+    meaning = MEANING[meaning_of(mapper.preset)]
     if mapper.method == "threshold":
         return Scale(1.0, meaning)
     fixed = threshold_of(mapper)
@@ -89,8 +82,8 @@ def tiff_bytes(values: Float[np.ndarray, "y x"], mapper: Mapper, *, id: str) -> 
     Deflated, since background is 0. NaN is what was not looked at.
     """
     words = (
-        f"Anomaly map of image {id}. {meaning_of(mapper.preset)}. NaN: not looked at. Preset "
-        f"{mapper.preset.name}, weights {mapper.weights_sha256[:12]}. {RESEARCH_ONLY}"
+        f"Anomaly map of image {id}. {MEANING[meaning_of(mapper.preset)]}. NaN: not looked at. "
+        f"Preset {mapper.preset.name}, weights {mapper.weights_sha256[:12]}. {RESEARCH_ONLY}"
     )
     into = io.BytesIO()
     tifffile.imwrite(

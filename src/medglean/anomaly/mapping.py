@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medglean.anomaly.by_contrast import contrast_scales
+from medglean.anomaly.described import uses_contrast
 from medglean.anomaly.inside import Maps
 from medglean.anomaly.maps import averaged, refine, scale_of
 from medglean.anomaly.methods import (
@@ -113,7 +114,7 @@ def shared_counterparts(preset: AnomalyPreset) -> bool:
     """Say whether maps follow from one counterpart of each image, which other maps may share."""
     if preset.method == "threshold" or preset.map.flip or preset.map.noise_levels:
         return False
-    return not (preset.method == "diffusion" and preset.translate.sampler == "contrast")
+    return not uses_contrast(preset)
 
 
 def map_counterparts(
@@ -209,15 +210,16 @@ def measure_scales(
     """
     alone = mapper.with_preset(mapper.preset.model_copy(update={"combine": "none"}))
     own_scales: dict[str, float] = {}
-    if mapper.method == "diffusion" and mapper.preset.translate.sampler == "contrast":
+    if uses_contrast(mapper.preset):
         own_scales = _contrast_scales(alone, images, ids, seed)
         alone = replace(alone, scales=own_scales)
     found = map_images(alone, images, ids=ids, seed=seed, progress=progress)
     good = np.isfinite(found.maps).all(axis=(1, 2))
     if not good.any():
+        told = f" The first: {found.problems[0]}" if found.problems else ""
         raise DataError(
-            f"none of {len(images)} healthy images has a map to measure its scale on. Keep healthy "
-            "images for validation: set split.val above 0."
+            f"none of {len(images)} healthy images has a map to measure its scale on; expected one "
+            f"at least. Keep healthy images for validation: set split.val above 0.{told}"
         )
     inside = foreground_mask(images[good])
     own, other = mapper.preset.map, mapper.preset.threshold
@@ -248,13 +250,20 @@ def _contrast_scales(
 def combined(mapper: Mapper, maps: Maps, images: Images) -> Maps:
     """Return the average of finite maps of the method and those that need no learning.
 
+    They weigh as ``combine_weight`` says, after each was divided by its scale.
+
     Raises
     ------
     UsageError
         If the mapper's scales were not measured.
     """
     own, other = _scales(mapper)
-    return averaged([maps, without_learning(mapper, images)], [own, other])
+    share = mapper.preset.combine_weight
+    # `averaged` takes a plain mean: a scale of half the size doubles a map's weight
+    return averaged(
+        [maps, without_learning(mapper, images)],
+        [own / (2 * (1 - share)), other / (2 * share)],
+    )
 
 
 def _scales(mapper: Mapper) -> tuple[float, float]:

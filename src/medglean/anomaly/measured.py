@@ -157,11 +157,15 @@ def assess(mapper: Mapper, of: Rows, mapped: Mapped) -> MapAssessment:
 
 
 def fixed_thresholds(maps: np.ndarray, of: Rows) -> dict[str, float]:
-    """Return thresholds that need no masks, from healthy images that are not measured later."""
+    """Return thresholds that need no masks, from healthy images that are not measured later.
+
+    None where no healthy image has a map, or a pixel that is foreground.
+    """
     healthy = (of.targets == HEALTHY) & np.isfinite(maps).all(axis=(1, 2))
     if not healthy.any():
         return {}
-    return {FIXED: healthy_threshold(maps[healthy], within=of.foreground[healthy])}
+    value = healthy_threshold(maps[healthy], within=of.foreground[healthy])
+    return {FIXED: value} if np.isfinite(value) else {}
 
 
 def result_frame(measured: Measured) -> pd.DataFrame:

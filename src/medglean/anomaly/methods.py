@@ -13,6 +13,7 @@ from jaxtyping import Float
 from medglean.anomaly.baselines.threshold import threshold_map
 from medglean.anomaly.by_contrast import contrast_evaluations, contrasts_of, signed_map
 from medglean.anomaly.counterparts import counterpart
+from medglean.anomaly.described import uses_contrast
 from medglean.anomaly.inside import Maps
 from medglean.anomaly.maps import Difference, averaged, difference
 from medglean.anomaly.model import Mapper
@@ -52,7 +53,7 @@ class Raw(NamedTuple):
 
 def _by_diffusion(mapper: Mapper, batch: Batch) -> Raw:
     """Translate and subtract, or ask for the contrast of the classes."""
-    if mapper.preset.translate.sampler == "contrast":
+    if uses_contrast(mapper.preset):
         return _by_contrast(mapper, batch)
     return by_difference(mapper, batch)
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from medglean.anomaly import measures as known
+from medglean.anomaly.described import meaning_of
 from medglean.anomaly.measured import Measured, chosen_cases
 from medglean.anomaly.model import Mapper
 from medglean.anomaly.panel_parts import Case, Result, scale_of
 from medglean.anomaly.panels import case_panels
 from medglean.anomaly.prepare import DISEASED
-from medglean.anomaly.settings import AnomalyPreset
 from medglean.fitting import FitResult
 from medglean.measure.intervals import Interval
 from medglean.measure.map_values import otsu_thresholds, overlap_at
@@ -126,13 +126,6 @@ def result_figures(mapper: Mapper, measured: Measured) -> list[Figure]:
     return [*drawn, *_score_figure(measured)]
 
 
-def meaning_of(preset: AnomalyPreset) -> str:
-    """Return what a preset's maps mean, as a key of `medglean.anomaly.panel_parts.MEANING`."""
-    if preset.combine != "none":
-        return "combined"
-    return "threshold" if preset.method == "threshold" else preset.map.difference
-
-
 def case_of(mapper: Mapper, measured: Measured, place: int, name: str) -> Case:
     """Return one image with what a method made of it."""
     of, names = measured.of, mapper.preset.channel_names
@@ -173,10 +166,12 @@ def _score_figure(measured: Measured) -> list[Figure]:
     if len(groups) < 2:
         return []
     data = figures.score_histogram(groups, score_name="mean of the map's highest 1 %")
-    caption = (
-        "One score per image. Healthy and diseased slices also differ in where they lie: the "
-        "position-matched AUROC above leaves that out."
-    )
+    caption = "One score per image: the mean of the highest hundredth of its map."
+    if known.MATCHED_AUROC in measured.assessment.metrics:
+        caption += (
+            " Healthy and diseased slices also differ in where they lie: the position-matched "
+            "AUROC above leaves that out."
+        )
     return [Figure("Scores of whole images", caption, data, "svg")]
 
 

@@ -23,8 +23,14 @@ MEANING = {
     "absolute": "Differs from its healthy counterpart by (share of the intensity range)",
     "positive": "Brighter than its healthy counterpart by (share of the intensity range)",
     "negative": "Darker than its healthy counterpart by (share of the intensity range)",
+    "signed": "Brighter than its healthy counterpart by (share of the intensity range)",
+    "contrast": (
+        "More like diseased than like healthy tissue by (standard deviations over healthy images)"
+    ),
     "threshold": "Brightness within the head, by rank (0: darkest, 1: brightest)",
-    "combined": "Mean of the difference and the brightness, each over its usual size",
+    "combined": (
+        "Mean of the method's map and the brightness, each over its usual size in healthy images"
+    ),
 }
 """What a map's colours mean, by the kind of difference or the method."""
 TOP_SHARE = 0.995

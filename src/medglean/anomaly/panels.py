@@ -65,7 +65,7 @@ def case_panels(
         data = finished(figure)
     return Figure(
         title,
-        f"Made by {plain(method)}. {_colours_of(scale)}{_outline_of(cases)}",
+        f"Made by {plain(method)}. {_colours_of(scale, cases)}{_outline_of(cases)}",
         data,
         "png",
         alt=f"{title}: {_listed(cases)}. Columns: {', '.join(WORDS[part] for part in columns)}.",
@@ -165,7 +165,8 @@ def strip(
         data = finished(figure)
     return Figure(
         title,
-        f"Above the healthy counterpart, below the map. {_colours_of(scale)}{_outline_of([case])}",
+        f"Above the healthy counterpart, below the map. {_colours_of(scale, [case])}"
+        f"{_outline_of([case])}",
         data,
         "png",
         alt=f"{title}: {_listed([case])}, with {', '.join(plain(name) for name in names)}.",
@@ -173,12 +174,11 @@ def strip(
     )
 
 
-def _colours_of(scale: Scale) -> str:
+def _colours_of(scale: Scale, cases: Sequence[Case]) -> str:
     meaning = scale.meaning[:1].lower() + scale.meaning[1:]
-    return (
-        f"What the colours mean: {meaning}; one scale for all, which ends at {scale.top:.2g}. "
-        "The map may be of several channels, of which one is shown."
-    )
+    told = f"What the colours mean: {meaning}; one scale for all, which ends at {scale.top:.2g}."
+    several = any(case.image.shape[0] > 1 for case in cases)
+    return told + " The map may be of several channels, of which one is shown." * several
 
 
 def _outline_of(cases: Sequence[Case]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medglean.anomaly.described import method_name, settings_of_maps
 from medglean.anomaly.measured import Measured
 from medglean.anomaly.model import Mapper
 from medglean.anomaly.page import (
@@ -56,7 +57,7 @@ def training_report(
         warnings=[*warnings, *measured.assessment.notes],
         done={
             "preset": preset.name,
-            **describe_method(preset),
+            **settings_of_maps(preset),
             "networks": {
                 name: f"{sum(weight.numel() for weight in network.parameters()):,} weights"
                 for name, network in mapper.networks.items()
@@ -96,8 +97,8 @@ def evaluation_report(
     report = Report(
         title=f"{preset.name}: evaluated on {count:,} images",
         sentence=(
-            f"A trained run of {_method(preset)} was applied to {count:,} {split or 'labelled'} "
-            f"images. {quoted(measured, counted=counted)}"
+            f"A trained run ({method_name(preset)}) was applied to {count:,} "
+            f"{split or 'labelled'} images. {quoted(measured, counted=counted)}"
         ),
         metrics=metrics_of(measured, group_name=counted),
         tables=result_tables(measured),
@@ -109,7 +110,7 @@ def evaluation_report(
         ],
         done={
             "preset": preset.name,
-            **describe_method(preset),
+            **settings_of_maps(preset),
             "weights SHA-256": mapper.weights_sha256,
             "part": split or "labelled",
             "CPU seconds per map": round(measured.cpu_seconds, 3),
@@ -122,22 +123,6 @@ def evaluation_report(
     )
     run.write_metrics({metric.name: vars(metric) for metric in report.metrics})
     return report
-
-
-def describe_method(preset: AnomalyPreset) -> dict[str, object]:
-    """Return what made the maps, as the report's table of settings says it."""
-    made: dict[str, object] = {"method": _method(preset)}
-    if preset.method == "diffusion":
-        how = preset.translate
-        steps = how.steps or how.noise_level
-        levels = preset.map.noise_levels or (how.noise_level,)
-        made["noise level L"] = ", ".join(str(level) for level in levels)
-        made["steps"] = f"{steps} + {steps}, {how.inversion_iterations} iteration(s) of each"
-        made["guidance"] = f"{how.guidance}, s = {how.scale:g}"
-    made["map"] = preset.map.model_dump(mode="json", exclude_defaults=True) or "as in the paper"
-    if preset.combine != "none":
-        made["averaged with"] = preset.combine
-    return made
 
 
 def part_sizes(images: ImageSet, targets: np.ndarray) -> dict[str, int]:
@@ -169,16 +154,6 @@ def _made(preset: AnomalyPreset, sizes: Mapping[str, int]) -> str:
         return "Nothing was learnt: the map is the brightness itself."
     learnt = sum(count for name, count in sizes.items() if name.startswith("train"))
     return (
-        f"A method ({_method(preset)}) was trained on {learnt:,} images that are only called "
+        f"A method ({method_name(preset)}) was trained on {learnt:,} images that are only called "
         "healthy or diseased."
     )
-
-
-def _method(preset: AnomalyPreset) -> str:
-    names = {
-        "diffusion": "diffusion",
-        "vae": "variational autoencoder",
-        "fpgan": "Fixed-Point GAN",
-        "threshold": "threshold without learning",
-    }
-    return names[preset.method] + (" with the threshold" if preset.combine == "threshold" else "")

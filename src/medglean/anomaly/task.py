@@ -19,7 +19,6 @@ from medglean.anomaly.reporting import evaluation_report, part_sizes, training_r
 from medglean.anomaly.settings import AnomalyPreset
 from medglean.anomaly.training import check_parts, fit_networks
 from medglean.anomaly.volumes import slices_of
-from medglean.data.augment import to_float
 from medglean.data.cache import Progress, default_cache
 from medglean.data.imageset import ImageSet
 from medglean.data.manifest import Manifest
@@ -149,18 +148,25 @@ def calibrated(mapper: Mapper, images: ImageSet, targets: np.ndarray) -> Mapper:
 
     Where there is no validation part they are of healthy training images.
     """
+    rows = calibration_rows(images, targets)
+    of = rows_of(images, rows, targets, mapper, column_of(images.manifest))
+    mapper = replace(
+        mapper, scales=measure_scales(mapper, of.images, ids=of.ids, seed=mapper.preset.fit.seed)
+    )
+    mapped = map_images(mapper, of.images, ids=of.ids, seed=mapper.preset.fit.seed)
+    return replace(mapper, thresholds=fixed_thresholds(mapped.maps, of))
+
+
+def calibration_rows(images: ImageSet, targets: np.ndarray) -> np.ndarray:
+    """Return healthy validation images, spread evenly, or where there are none, of training."""
     split = images.manifest.frame["split"].to_numpy(dtype=object)
     usable = images.positions(labelled=False)
     healthy = usable[targets[usable] == HEALTHY]
     rows = healthy[split[healthy] == "val"]
     if len(rows) == 0:
         rows = healthy[split[healthy] == "train"]
-    rows = rows[np.linspace(0, len(rows) - 1, min(MOST_CALIBRATED, len(rows))).astype(int)]
-    pictures = to_float(np.ascontiguousarray(images.stored[rows]))
-    mapper = replace(mapper, scales=measure_scales(mapper, pictures))
-    of = rows_of(images, rows, targets, mapper, column_of(images.manifest))
-    mapped = map_images(mapper, of.images, ids=of.ids, seed=mapper.preset.fit.seed)
-    return replace(mapper, thresholds=fixed_thresholds(mapped.maps, of))
+    spread: np.ndarray = np.linspace(0, len(rows) - 1, min(MOST_CALIBRATED, len(rows)))
+    return np.asarray(rows[spread.astype(int)])
 
 
 def evaluate(
@@ -193,18 +199,13 @@ def evaluate(
     Raises
     ------
     DataError
-        If no image is healthy or diseased, or can be read.
+        If no image has a name that was healthy or diseased in training, or none can be read.
     RunFolderError
         If ``run_path`` is not a finished run of an anomaly method, or ``out`` is taken.
     """
     mapper = load_mapper(run_path)
     targets = targets_of(manifest, mapper.preset.labels)
-    if (targets == NULL).all():
-        raise DataError(
-            f"{manifest.path or 'the manifest'}: no image is {mapper.healthy!r} (healthy) or "
-            "diseased, so there is nothing to compare with. Name the classes as in training, or "
-            "use `medglean predict`, which needs none."
-        )
+    unknown = check_names(manifest, targets, mapper)
     if split is not None and "split" not in manifest.frame:
         manifest = with_the_runs_split(manifest, run_path)
     with RunFolder.create(
@@ -230,7 +231,7 @@ def evaluate(
         )
         rows = images.positions(split, labelled=False)
         rows = rows[targets[rows] != NULL]
-        problems = [*manifest.warnings, *images.failures, *images.warnings]
+        problems = [*manifest.warnings, *unknown, *images.failures, *images.warnings]
         run.write_problems(problems)
         if len(rows) == 0:
             raise DataError(
@@ -250,6 +251,36 @@ def evaluate(
         report.write(run.path)
         run.finish()
         return report
+
+
+def check_names(manifest: Manifest, targets: np.ndarray, mapper: Mapper) -> list[Problem]:
+    """Refuse a manifest whose classes are all foreign to a run, and tell of some that are.
+
+    Raises
+    ------
+    DataError
+        If no image is of a class that the run was trained on.
+    """
+    column, name = column_of(manifest), str(manifest.path or "the manifest")
+    found = manifest.classes(column)
+    trained = {mapper.healthy, *mapper.diseased}
+    if (targets == NULL).all() or not trained & set(found):
+        raise DataError(
+            f"{name}: no image is {mapper.healthy!r} (healthy) or diseased "
+            f"({', '.join(map(repr, mapper.diseased))}), as in training; the classes in column "
+            f"{column!r} are {', '.join(map(repr, found)) or 'none'}. Name them as in training, or "
+            "use `medglean predict`, which needs none."
+        )
+    foreign = [one for one in found if one not in trained]
+    if mapper.preset.labels.diseased is not None or not foreign:
+        return []  # with a list, others are left out
+    told = (
+        f"the run was not trained on {', '.join(map(repr, foreign))}: such images count as diseased"
+    )
+    return [
+        Problem(name, f"{told}.", "Name them as in training, or leave them out.",
+                column=column, kind="unknown-class", fatal=False)
+    ]  # fmt: skip
 
 
 def apply(
