@@ -184,6 +184,12 @@ def rebuild(
     return rebuilt
 
 
+def needs_scales(preset: AnomalyPreset) -> bool:
+    """Say whether maps are divided by scales that must be measured before."""
+    contrast = preset.method == "diffusion" and preset.translate.sampler == "contrast"
+    return contrast or preset.combine != "none"
+
+
 def measure_scales(
     mapper: Mapper,
     images: Images,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medglean.anomaly.mapping import map_images, measure_scales
+from medglean.anomaly.mapping import map_images, measure_scales, needs_scales
 from medglean.anomaly.measured import fixed_thresholds, measure, result_frame, rows_of
 from medglean.anomaly.model import Mapper, load_mapper, make_mapper, save_mapper
 from medglean.anomaly.outputs import MapWriter
@@ -38,7 +38,7 @@ MAY_CHANGE = frozenset(
     | {"summary", "predict.batch_size", "predict.compile", "study"}
 )
 """Settings that a resumed run may change: they do not change what it computes."""
-MOST_CALIBRATED = 128
+MOST_CALIBRATED = 64
 """Healthy validation images that scales and thresholds are measured on, at most."""
 ROWS = 256
 """Images mapped between two writes of a prediction, at most: what a kill costs."""
@@ -150,9 +150,9 @@ def calibrated(mapper: Mapper, images: ImageSet, targets: np.ndarray) -> Mapper:
     """
     rows = calibration_rows(images, targets)
     of = rows_of(images, rows, targets, mapper, column_of(images.manifest))
-    mapper = replace(
-        mapper, scales=measure_scales(mapper, of.images, ids=of.ids, seed=mapper.preset.fit.seed)
-    )
+    if needs_scales(mapper.preset):
+        measured = measure_scales(mapper, of.images, ids=of.ids, seed=mapper.preset.fit.seed)
+        mapper = replace(mapper, scales=measured)
     mapped = map_images(mapper, of.images, ids=of.ids, seed=mapper.preset.fit.seed)
     return replace(mapper, thresholds=fixed_thresholds(mapped.maps, of))
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medglean.anomaly.mapping import map_images, measure_scales
-from medglean.anomaly.measured import Measured, assess, fixed_thresholds, rows_of
+from medglean.anomaly.measured import Measured, assess, rows_of
 from medglean.anomaly.model import Mapper
 from medglean.anomaly.prepare import Chosen, choose, column_of, open_images
 from medglean.anomaly.settings import AnomalyPreset
@@ -23,7 +22,7 @@ from medglean.anomaly.study.rows import (
     rows_of_study,
     train_all,
 )
-from medglean.anomaly.task import MAY_CHANGE, calibration_rows
+from medglean.anomaly.task import MAY_CHANGE, calibrated
 from medglean.anomaly.training import check_parts
 from medglean.data.cache import Progress, default_cache
 from medglean.data.imageset import ImageSet
@@ -146,11 +145,7 @@ def _calibrated(
     if (run.path / name).is_file():
         stored = run.read_json(name)
         return replace(mapper, scales=stored["scales"], thresholds=stored["thresholds"])
-    rows = calibration_rows(images, chosen.targets)
-    of = rows_of(images, rows, chosen.targets, mapper, column_of(chosen.manifest))
-    mapper = replace(mapper, scales=measure_scales(mapper, of.images, ids=of.ids))
-    maps = map_images(mapper, of.images, ids=of.ids, seed=mapper.preset.fit.seed).maps
-    mapper = replace(mapper, thresholds=fixed_thresholds(maps, of))
+    mapper = calibrated(mapper, images, chosen.targets)
     run.write_json(name, {"scales": dict(mapper.scales), "thresholds": dict(mapper.thresholds)})
     return mapper
 
