@@ -7,7 +7,7 @@ import pytest
 
 from medglean import cli
 from medglean.data.manifest import Manifest
-from medglean.data.phantom import write_cxr
+from medglean.data.phantom import write_brain, write_cxr
 from medglean.errors import Interrupted
 
 TRAIN = (
@@ -82,6 +82,72 @@ def test_dry_run_writes_nothing(folder, tmp_path, monkeypatch, capsys):
     assert "classes: normal, opacity" in said
     assert "Nothing was written." in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def brains(tmp_path_factory):
+    return str(write_brain(tmp_path_factory.mktemp("brains") / "set", patients=8, slices=2,
+                           size_px=(32, 32), seed=0))  # fmt: skip
+
+
+SLICES = ("images.size_px=[32, 32]", "images.channels=['flair']", "method=threshold")
+
+
+def test_dry_run_of_maps_says_what_is_healthy_and_writes_nothing(
+    brains, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+
+    status = cli.run(["train", "anomaly", "brain-small", brains, "--dry-run", *SLICES[:2]])
+
+    assert status == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "healthy: healthy; diseased: lesion" in said
+    assert "maps: what the network expects of a diseased and not of a healthy image" in said
+    assert "Nothing was written." in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "status", "told"),
+    [
+        (["labels.healthy=normal"], 3, "no image is of the healthy class 'normal'"),
+        (["translate.noise_level=1001"], 2, "L = 1001 is outside 1..1000"),
+        (["translate.scale=-1"], 2, "translate.scale"),
+        (["map.channels=['t9']"], 2, "map.channels names 't9'"),
+        (["translate.contrast_levels=[200, 100]"], 2, "expected rising noise levels in 1..1000"),
+        (["split.train=1.0", "split.val=0.0", "split.test=0.0"], 3, "no image is kept aside"),
+    ],
+)
+def test_errors_of_maps_are_a_message_and_a_status(
+    brains, tmp_path, monkeypatch, capsys, overrides, status, told
+):
+    monkeypatch.chdir(tmp_path)
+    common = ["train", "anomaly", "brain-small", brains, "--dry-run"]
+
+    found = cli.run([*common, *SLICES[:2], *overrides])
+
+    error = " ".join(capsys.readouterr().err.split())
+    assert found == status, error
+    assert told in error
+    assert "Traceback" not in error
+
+
+def test_a_run_of_maps_is_told_by_itself_from_one_of_a_classifier(brains, tmp_path, capsys):
+    run, out = str(tmp_path / "run"), str(tmp_path / "out")
+
+    statuses = [
+        cli.run(["train", "anomaly", "brain-small", brains, "-o", run, "--device", "cpu",
+                 "--cache", str(tmp_path / "cache"), *SLICES]),
+        cli.run(["predict", run, brains, "-o", out, "--device", "cpu"]),
+    ]  # fmt: skip
+
+    said = capsys.readouterr()
+    assert statuses == [0, 0], said.err
+    assert "Research use only" in said.out
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert len(table) == 16
+    assert (tmp_path / "out" / table["map.file"].iloc[0]).is_file()
 
 
 def test_audit_gates(folder, tmp_path, capsys):

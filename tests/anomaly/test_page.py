@@ -77,12 +77,23 @@ def test_thresholds_are_told_with_where_they_come_from():
     assert "without masks" in table.note
 
 
+def test_every_number_is_explained():
+    found = measured()
+
+    table = result_tables(found)[-1]
+
+    assert table.title == "What the measures mean"
+    names = [metric.name for metric in metrics_of(found, group_name="patients")]
+    assert {row[0] for row in table.rows} == set(names)
+
+
 def test_figures_show_cases_and_the_scores_of_both_classes():
     figures = result_figures(MAPPER, measured())
 
     assert [figure.title for figure in figures] == ["From image to map", "Scores of whole images"]
     assert "position-matched" not in figures[1].caption  # there are no positions here
     assert figures[0].data.startswith(b"\x89PNG")
+    assert figures[0].section == "examples"  # alone there, as wide as the page
     one_class = result_figures(MAPPER, measured([True, True]))
     assert [figure.title for figure in one_class] == ["From image to map"]
 

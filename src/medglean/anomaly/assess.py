@@ -155,6 +155,8 @@ def assess_maps(
     found.measures.update(known.on_images(diseased, scores, scored, strata))
     draws = _Draws(groups, replicates, seed)
     metrics = draws.intervals(found.measures)
+    if masks is None:  # what to quote stands first, and there are no pixels to quote
+        metrics = {known.IMAGE_AUROC: metrics[known.IMAGE_AUROC], **metrics}
     pairs = None
     if strata is not None:
         pairs = matched_pairs(diseased[strata >= 0], strata[strata >= 0])

@@ -22,6 +22,27 @@ from medglean.runs.report import Figure, Metric, Table
 from medglean.runs.tables import format_interval, format_value
 
 SHOWN = 5
+MEANINGS = {
+    known.BEST_DICE: "Overlap of called pixels and true outline, 0 to 1, over the pixels of all "
+    "images together, at the one threshold that suits best; chosen with the masks, so the most "
+    "that can be reached.",
+    known.PIXEL_AUROC: "Chance that a pixel of a lesion has a higher value than another pixel; "
+    "guessing gives 0.5.",
+    known.PIXEL_AP: "Share of true lesion among the called pixels, averaged over thresholds; "
+    "guessing gives the lesions' share of all pixels.",
+    known.OTSU_DICE: "Mean overlap of single images, each cut at the threshold that parts its own "
+    "values best (Otsu's); needs no mask.",
+    known.AVERAGE_OTSU_DICE: "The same, all images cut at the mean of those thresholds.",
+    known.FIXED_DICE: "Overlap over all pixels together, cut where 99 % of the pixels of healthy "
+    "validation images stay below; needs no mask.",
+    known.HEALTHY_MAP: "What the map shows where there is nothing; less is better.",
+    known.IDENTITY: "How much the healthy counterpart of a healthy image differs from it, as a "
+    "share of the intensity range; less is better.",
+    known.IMAGE_AUROC: "Chance that a diseased image has a higher score than a healthy one.",
+    known.MATCHED_AUROC: "The same among images from the same height of the volume.",
+    known.POSITION_AUROC: "The same by the height in the volume alone, without looking at images.",
+}
+"""What each number says, for readers who meet it for the first time."""
 
 
 def metrics_of(measured: Measured, *, group_name: str) -> list[Metric]:
@@ -57,7 +78,7 @@ def quoted(measured: Measured, *, counted: str) -> str:
 
 
 def result_tables(measured: Measured) -> list[Table]:
-    """Return the tables of the foreground, by size of lesion and by position, and thresholds."""
+    """Return the tables of the foreground, by size of lesion and position, of thresholds, words."""
     found = measured.assessment
     tables = _foreground_table(found.metrics)
     for title, parts, note in (
@@ -78,7 +99,10 @@ def result_tables(measured: Measured) -> list[Table]:
             "healthy validation images lie below it."
         )
         tables.append(Table("Thresholds", ["Of", "Value"], rows, note=note))
-    return tables
+    told: list[list[object]] = [
+        [name, text] for name, text in MEANINGS.items() if name in found.metrics
+    ]
+    return [*tables, Table("What the measures mean", ["Measure", "Meaning"], told)]
 
 
 def _foreground_table(metrics: Mapping[str, Interval]) -> list[Table]:
@@ -122,7 +146,7 @@ def result_figures(mapper: Mapper, measured: Measured) -> list[Figure]:
         scale = scale_of(sick if len(sick) else maps, kind=meaning_of(mapper.preset))
         name = mapper.preset.name
         cases = [case_of(mapper, measured, place, name) for place in places]
-        drawn.append(case_panels(cases, method=name, scale=scale, section="results"))
+        drawn.append(case_panels(cases, method=name, scale=scale))
     return [*drawn, *_score_figure(measured)]
 
 
