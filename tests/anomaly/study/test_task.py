@@ -100,7 +100,7 @@ def test_a_row_shares_a_network_only_if_it_is_trained_alike(study_preset):
     [
         ({"A": ("images.size_px=[32, 32]",)}, "'A': changes images"),
         ({"A b": (), "A-B": ()}, "two names become 'a-b'"),
-        ({"A": ("map.differense=signed",)}, "differense"),
+        ({"A": ("map.sign=signed",)}, "map.sign"),
     ],
 )
 def test_rows_that_make_no_study_are_refused(study_preset, methods, told):
