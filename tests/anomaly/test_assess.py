@@ -263,3 +263,15 @@ def test_same_seed_same_intervals():
 
     assert assess(data).metrics == assess(data).metrics
     assert assess(data, seed=1).metrics != assess(data).metrics
+
+
+def test_otsu_of_a_signed_map_parts_what_speaks_for_disease():
+    maps = np.full((1, 8, 8), -5.0)
+    maps[0, 2:4, 2:4] = 3.0
+    maps[0, 5, 5] = 0.2
+    masks = np.zeros((1, 8, 8), bool)
+    masks[0, 2:4, 2:4] = True
+
+    found = assess_maps(maps, masks, None, np.array([True]), ["a"], replicates=10)
+
+    assert found.metrics[names.OTSU_DICE].value == 1.0

@@ -87,7 +87,8 @@ def on_pixels(
     maps, masks = maps[rows], masks[rows]
     within = None if within is None else within[rows]
     counted = tally(maps, masks, within=within)
-    each = otsu_thresholds(maps, within=within)
+    # what lies below 0 in a signed map speaks against disease: Otsu parts what speaks for it
+    each = otsu_thresholds(np.maximum(maps, 0), within=within)
     average = float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
 
     def dice(limit: float | np.ndarray) -> np.ndarray:
@@ -148,7 +149,7 @@ def on_healthy(
     measures = {}
     for name, values in ((HEALTHY_MAP, maps), (IDENTITY, change)):
         if values is not None:
-            means = mean_values(values[rows], within=inside)
+            means = mean_values(np.maximum(values[rows], 0), within=inside)
             measures[name] = Measure(mean_of_defined(means), rows)
     return measures
 

@@ -28,6 +28,7 @@ def test_every_method_stands_in_the_table_with_intervals(done):
     table = next(one for one in report.tables if one.title == "Methods")
 
     assert [row[0] for row in table.rows] == list(preset.study.methods)
+    table = next(one for one in report.tables if one.title == "Whole images, and cost")
     by_name = {row[0]: row for row in table.rows}
     evaluations = table.columns.index("Network evaluations per image")
     assert by_name["Contrast"][evaluations] == 2 * 2 * 2  # levels, draws, classes

@@ -38,21 +38,19 @@ from medglean.runs.tables import format_interval, format_value
 Found = Mapping[str, tuple[Mapper, Measured]]
 """What makes a method's maps, and what they are worth, by the method's name."""
 
-QUOTED = (
+OF_PIXELS = (
     known.PIXEL_AP,
-    known.PIXEL_AP + IN_FOREGROUND,
     known.PIXEL_AUROC,
     known.PIXEL_AUROC + IN_FOREGROUND,
     known.BEST_DICE,
     known.FIXED_DICE,
     known.OTSU_DICE,
     known.AVERAGE_OTSU_DICE,
-    known.IMAGE_AUROC,
-    known.MATCHED_AUROC,
-    known.HEALTHY_MAP,
-    known.IDENTITY,
 )
-"""Measures of the table, in its order."""
+"""Measures of the first table, in its order."""
+OF_IMAGES = (known.IMAGE_AUROC, known.MATCHED_AUROC, known.HEALTHY_MAP, known.IDENTITY)
+"""Measures of the second."""
+QUOTED = (known.PIXEL_AP + IN_FOREGROUND, *OF_PIXELS, *OF_IMAGES)
 SIDE_BY_SIDE = 6
 """Methods in a panel at most, so that each can be seen."""
 
@@ -79,7 +77,7 @@ def study_report(
         sentence=_sentence(found, counted),
         metrics=metrics[:4],
         tables=[
-            _methods_table(found),
+            *_methods_tables(found),
             *_difference_tables(found),
             _size_table(found),
             _networks_table(networks),
@@ -157,27 +155,39 @@ def _with_interval(interval: Interval | None) -> str:
     return text if span == "n/a" else f"{text} ({span})"
 
 
-def _methods_table(found: Found) -> Table:
-    rows: list[list[object]] = []
-    for name, (_, one) in found.items():
-        metrics = one.assessment.metrics
-        rows.append(
-            [
-                name,
-                *(_with_interval(metrics.get(measure)) for measure in QUOTED),
-                one.mapped.evaluations,
-                round(one.cpu_seconds, 3),
-            ]
-        )
-    note = (
+def _methods_tables(found: Found) -> list[Table]:
+    def measured(one: Measured, names: Sequence[str]) -> list[str]:
+        return [_with_interval(one.assessment.metrics.get(name)) for name in names]
+
+    pixels: list[list[object]] = [
+        [name, *measured(one, OF_PIXELS)] for name, (_, one) in found.items()
+    ]
+    whole: list[list[object]] = [
+        [
+            name,
+            *measured(one, OF_IMAGES),
+            one.mapped.evaluations,
+            round(one.cpu_seconds, 3),
+        ]
+        for name, (_, one) in found.items()
+    ]
+    of_pixels = (
         "The same test images for every row. Pixels of diseased images together, with 95 % "
-        "intervals over patients. In the foreground: background and rim are left out, in which no "
-        "method has anything to get wrong. Best Dice takes the threshold that is best on these "
-        "very images; the fixed one was set on healthy validation images. The mean map and "
-        "|x - x0| of healthy images should be small; their units differ between methods."
+        "intervals over patients; Dice at Otsu is the mean over images. In the foreground: "
+        "background and rim are left out, in which no method has anything to get wrong. Best Dice "
+        "takes the threshold that is best on these very images; the fixed one was set on healthy "
+        "validation images."
     )
-    columns = ["Method", *QUOTED, "Network evaluations per image", "CPU seconds per image"]
-    return Table("Methods", columns, rows, note=note)
+    of_images = (
+        "The score of an image is the mean of its map's highest 1 %; matched compares only images "
+        "alike in position. The mean map and |x - x0| of healthy images should be small; the units "
+        "of the maps differ between methods."
+    )
+    cost = ("Network evaluations per image", "CPU seconds per image")
+    return [
+        Table("Methods", ["Method", *OF_PIXELS], pixels, note=of_pixels),
+        Table("Whole images, and cost", ["Method", *OF_IMAGES, *cost], whole, note=of_images),
+    ]
 
 
 def _difference_tables(found: Found) -> list[Table]:
