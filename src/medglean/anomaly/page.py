@@ -173,7 +173,9 @@ def result_of(measured: Measured, place: int) -> Result:
     if of.truth.masks[place].any():
         one = mapped.maps[place : place + 1]
         if np.isfinite(one).all():
-            found = overlap_at(one, of.truth.masks[place : place + 1], otsu_thresholds(one))
+            found = overlap_at(
+                one, of.truth.masks[place : place + 1], otsu_thresholds(np.maximum(one, 0))
+            )
             told = f"Dice at Otsu {float(found.dice()[0, 0]):.2f}"
     rebuilt = None if mapped.rebuilt is None else mapped.rebuilt[place]
     return Result(mapped.maps[place], rebuilt, told)
