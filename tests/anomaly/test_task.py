@@ -86,6 +86,12 @@ def simple(work):
     return work.folder / "threshold"
 
 
+def few(work, folder):
+    """Write a manifest with every fourth image."""
+    manifest = Manifest.read(work.manifest)
+    return str(manifest.select(np.arange(0, len(manifest), 4)).write(folder / "few.parquet").path)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_from_labels_to_maps_and_reports_by_every_method(work, tmp_path, capsys, name):
     preset, data = str(work.preset(name, **METHODS[name])), str(work.manifest)
@@ -99,7 +105,8 @@ def test_from_labels_to_maps_and_reports_by_every_method(work, tmp_path, capsys,
             ["evaluate", run, data, "-o", str(tmp_path / "ev"), "--split", "test", "--device",
              "cpu", "--cache", str(work.cache), *common]
         ),
-        cli.run(["predict", run, data, "-o", str(tmp_path / "out"), "--device", "cpu", *common]),
+        cli.run(["predict", run, few(work, tmp_path), "-o", str(tmp_path / "out"), "--device",
+                 "cpu", *common]),
         cli.run(["report", run, str(tmp_path / "ev"), "-o", str(tmp_path / "both")]),
     ]  # fmt: skip
 
@@ -119,9 +126,10 @@ def test_from_labels_to_maps_and_reports_by_every_method(work, tmp_path, capsys,
     assert evaluated["metrics"][0]["value"] == pytest.approx(stored["metrics"][0]["value"])
     assert not any("flatter" in warning for warning in evaluated["warnings"])
     predicted = pd.read_csv(tmp_path / "out" / "predictions.csv", dtype={"id": str})
-    assert predicted["id"].tolist() == frame["id"].tolist()
-    scores = predicted.set_index("id")["score"]
-    np.testing.assert_allclose(scores.loc[made["id"]], made["score"], rtol=1e-4, atol=1e-6)
+    assert predicted["id"].tolist() == frame["id"].tolist()[::4]
+    both = predicted.merge(made, on="id", suffixes=("", ".run"))
+    assert len(both) >= 2
+    np.testing.assert_allclose(both["score"], both["score.run"], rtol=1e-4, atol=1e-6)
     assert all((tmp_path / "out" / file).is_file() for file in predicted["map.file"])
     facts = json.loads((tmp_path / "run" / "model.json").read_text())
     assert list(facts["thresholds"]) == [FIXED]
@@ -176,7 +184,7 @@ def test_training_again_is_the_same_bit_for_bit(work, trained, tmp_path):
         assert (trained / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-@pytest.mark.parametrize("stage", ["calibrated", "save_mapper", "measure", "training_report"])
+@pytest.mark.parametrize("stage", ["calibrated", "training_report"])
 def test_a_training_killed_after_any_stage_ends_as_one_that_was_not(
     work, trained, tmp_path, monkeypatch, stage
 ):
@@ -219,9 +227,10 @@ def test_a_run_that_is_not_done_cannot_be_applied(work, trained, tmp_path):
 def test_a_prediction_killed_between_parts_ends_as_one_that_was_not(
     work, trained, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(task, "rows_at_a_time", lambda recipe, most: 11)
+    monkeypatch.setattr(task, "rows_at_a_time", lambda recipe, most: 4)
     options = {"accelerator": "cpu", "workers": 0}
-    whole = api.predict(trained, work.manifest, out=tmp_path / "whole", **options)
+    source = few(work, tmp_path)
+    whole = api.predict(trained, source, out=tmp_path / "whole", **options)
     write, calls = task.MapWriter.write, []
 
     def stops_at_the_third(writer, part):
@@ -233,16 +242,16 @@ def test_a_prediction_killed_between_parts_ends_as_one_that_was_not(
     with monkeypatch.context() as patch:
         patch.setattr(task.MapWriter, "write", stops_at_the_third)
         with pytest.raises(KeyboardInterrupt):
-            api.predict(trained, work.manifest, out=tmp_path / "out", **options)
+            api.predict(trained, source, out=tmp_path / "out", **options)
 
-    resumed = api.predict(trained, work.manifest, out=tmp_path / "out", resume=True, **options)
+    resumed = api.predict(trained, source, out=tmp_path / "out", resume=True, **options)
 
     pd.testing.assert_frame_equal(resumed, whole)
     assert len(calls) == 3
     for file in resumed["map.file"]:
         assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert not (tmp_path / "out" / "parts").exists()
-    again = api.predict(trained, work.manifest, out=tmp_path / "out", resume=True, **options)
+    again = api.predict(trained, source, out=tmp_path / "out", resume=True, **options)
     pd.testing.assert_frame_equal(again, whole)
 
 
@@ -387,7 +396,8 @@ def test_an_image_whose_map_is_not_finite_is_named_and_others_go_on(
     from medglean.anomaly import methods
 
     asked = methods.contrasts_of
-    bad = Manifest.read(work.manifest).ids[5]
+    manifest = Manifest.read(work.manifest).select(np.arange(16))
+    bad = manifest.ids[5]
 
     def broken(mapper, x, generators):
         found = asked(mapper, x, generators)
@@ -395,18 +405,18 @@ def test_an_image_whose_map_is_not_finite_is_named_and_others_go_on(
         return found
 
     monkeypatch.setattr(methods, "contrasts_of", broken)
-    report = work.evaluate(trained, work.manifest, tmp_path / "ev")
-    table = api.predict(trained, work.manifest, out=tmp_path / "out", workers=0,
+    report = work.evaluate(trained, manifest, tmp_path / "ev")
+    table = api.predict(trained, manifest, out=tmp_path / "out", workers=0,
                         accelerator="cpu")  # fmt: skip
 
     named = [problem.file for problem in report.problems if problem.kind == "not-finite"]
     assert bad in named
-    assert len(named) == 6  # one in each batch of 8
+    assert len(named) == 2  # one in each batch of 8
     results = pd.read_parquet(tmp_path / "ev" / "results.parquet").set_index("id")
-    assert results["score"].isna().sum() == 6
+    assert results["score"].isna().sum() == 2
     assert results.loc[bad].isna()[["score", "map.mean", "map.max"]].all()
-    assert any("6 of 48 images are left out: their map holds NaN" in w for w in report.warnings)
-    assert len(table) == 42
+    assert any("2 of 16 images are left out: their map holds NaN" in w for w in report.warnings)
+    assert len(table) == 14
     told = pd.read_csv(tmp_path / "out" / "problems.csv", dtype=str)
     assert set(told.loc[told["kind"] == "not-finite", "file"]) == set(named)
 
