@@ -82,7 +82,8 @@ def round_trips(mapper: Mapper, images: np.ndarray, full: int) -> list[dict[str,
         rebuilt = rebuild(translating(mapper, **shared, **how), images)
         spent = (time.process_time() - before) / len(images)
         error = float(np.sqrt(np.mean((images - rebuilt) ** 2)))
-        records.append(_record(f"round trip at L = {full}, {name}", error, "RMSE", len(images)))
+        told = f"round trip at L = {full}, {name}"
+        records.append(_record(told, 1000 * error, "thousandths (RMSE)", len(images)))
         records.append(_record(f"CPU time per image, {name}", spent, "s", len(images)))
     return records
 
