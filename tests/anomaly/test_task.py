@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tests.anomaly.tiny import FIT, tiny_preset
 
 from medglean import api, cli
-from medglean.anomaly import task
+from medglean.anomaly import page, reporting, task
 from medglean.anomaly.measured import FIXED
 from medglean.anomaly.model import load_mapper
 from medglean.data.manifest import Manifest
@@ -86,6 +86,18 @@ def simple(work):
     return work.folder / "threshold"
 
 
+DRAWN = {"test_commands_say_what_came_out", "test_from_labels_to_maps_and_reports_by_every_method"}
+
+
+@pytest.fixture(autouse=True)
+def pictures(request, monkeypatch):
+    """Leave pictures, which take most of a report's time, to the tests of whole runs."""
+    if request.node.originalname not in DRAWN:
+        monkeypatch.setattr(reporting, "result_figures", lambda *_: [])
+    else:
+        monkeypatch.setattr(page, "SHOWN", 1)
+
+
 def few(work, folder):
     """Write a manifest with every fourth image."""
     manifest = Manifest.read(work.manifest)
@@ -153,9 +165,9 @@ def test_from_labels_to_maps_and_reports_by_every_method(work, tmp_path, name):
     divided = name == "contrast" or "combine" in METHODS[name]
     assert bool(facts["scales"]) == divided
     assert "map.area" in predicted
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "Research use only" in page
-    assert "http://" not in page.replace("http://www.w3.org", "")
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert "Research use only" in html
+    assert "http://" not in html.replace("http://www.w3.org", "")
 
 
 def test_no_patient_is_on_two_sides(work, trained):
@@ -186,8 +198,8 @@ def test_scales_and_the_threshold_are_those_of_healthy_validation_images(trained
     assert set(mapper.scales) == {*names, "map", "threshold"}
     assert all(value > 0 for value in mapper.scales.values())
     assert mapper.thresholds[FIXED] != 0
-    page = json.loads((trained / "report.json").read_text())
-    table = next(table for table in page["tables"] if table["title"] == "Thresholds")
+    stored = json.loads((trained / "report.json").read_text())
+    table = next(table for table in stored["tables"] if table["title"] == "Thresholds")
     assert mapper.thresholds[FIXED] in [row[1] for row in table["rows"]]
 
 
