@@ -1,0 +1,1 @@
+"""A virtual stain: H&E to HER2 immunohistochemistry, from paired patches to whole slides."""
