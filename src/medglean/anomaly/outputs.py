@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from medglean.anomaly.map_files import safe_names, scale_for, threshold_of, tiff_bytes
+from medglean.anomaly.map_files import scale_for, threshold_of, tiff_bytes
 from medglean.anomaly.mapping import map_images
 from medglean.anomaly.model import Mapper
 from medglean.anomaly.overlay import grey_of, overlay_png, plane_px
@@ -30,6 +30,7 @@ from medglean.data.resize import geometry
 from medglean.data.restore import restore
 from medglean.errors import DataError, Problem
 from medglean.measure.map_values import top_means
+from medglean.runs.names import safe_names
 from medglean.runs.rundir import RunFolder
 
 MAPS = "maps"
