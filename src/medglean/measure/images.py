@@ -24,9 +24,10 @@ RANGE = 255
 WINDOW_PX = 7
 
 Colours = UInt8[np.ndarray, "h w 3"]
+OtherColours = UInt8[np.ndarray, "h2 w2 3"]
 
 
-def psnr(first: Colours, second: Colours) -> float:
+def psnr(first: Colours, second: OtherColours) -> float:
     """Return the peak signal-to-noise ratio in decibels; infinite where images are equal.
 
     Raises
@@ -46,7 +47,7 @@ def psnr(first: Colours, second: Colours) -> float:
     return math.inf if error == 0 else 10 * math.log10(RANGE**2 / error)
 
 
-def ssim(first: Colours, second: Colours) -> float:
+def ssim(first: Colours, second: OtherColours) -> float:
     """Return the structural similarity of [2]_, the mean over pixels and channels; at most 1.
 
     With a uniform window of 7 x 7 pixels and sample covariances, as scikit-image has them by
