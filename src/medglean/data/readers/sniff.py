@@ -22,6 +22,8 @@ _SUFFIXES = {
     ".tiff": "TIFF",
     ".svs": "TIFF",
     ".ndpi": "TIFF",
+    ".scn": "TIFF",
+    ".mrxs": "MIRAX",
     ".bmp": "BMP",
     ".gif": "GIF",
     ".webp": "WebP",
@@ -54,8 +56,8 @@ class Sniffed:
     Attributes
     ----------
     format
-        ``"PNG"``, ``"JPEG"``, ``"TIFF"``, ``"BMP"``, ``"GIF"``, ``"WebP"``, ``"DICOM"`` or
-        ``"NIfTI"``.
+        ``"PNG"``, ``"JPEG"``, ``"TIFF"``, ``"BMP"``, ``"GIF"``, ``"WebP"``, ``"DICOM"``,
+        ``"NIfTI"`` or ``"MIRAX"``.
     head
         The first ``HEAD_BYTES`` bytes.
     warning
@@ -80,8 +82,9 @@ def sniff(request: Request) -> Sniffed:
             head = file.read(HEAD_BYTES)
     except OSError as error:
         raise request.unreadable(error) from error
-    found = format_of(head)
     expected = suffix_format(request.path)
+    # the file with this suffix is a preview or an index: the slide lies in the folder beside it
+    found = "MIRAX" if expected == "MIRAX" else format_of(head)
     if found is None:
         raise _unknown(request, head, expected)
     if expected is None or expected == found:

@@ -34,7 +34,7 @@ _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = 2, 3, 4, 5, 6  # photometric interpretati
 
 
 @contextmanager
-def _opened(request: Request) -> Iterator[tifffile.TiffFile]:
+def opened_tiff(request: Request) -> Iterator[tifffile.TiffFile]:
     """Open a TIFF; whatever tifffile or a codec raises on a damaged file becomes a ReadError."""
     try:
         with tifffile.TiffFile(request.path) as file:
@@ -52,7 +52,7 @@ def _opened(request: Request) -> Iterator[tifffile.TiffFile]:
 
 def tiff_header(request: Request) -> Header:
     """Return the header of a TIFF: its first page, and how many pages there are."""
-    with _opened(request) as file:
+    with opened_tiff(request) as file:
         page = _page(request, file, 0)
         channels = 3 if page.photometric == _PALETTE else _samples(page)
         return Header(
@@ -71,7 +71,7 @@ def tiff_header(request: Request) -> Header:
 
 def tiff_is_risky(request: Request) -> bool:
     """Tell whether the page asked for needs a decoder that has had memory faults."""
-    with _opened(request) as file:
+    with opened_tiff(request) as file:
         number = request.option("page") or 0
         if number >= len(file.pages):
             return False
@@ -86,7 +86,7 @@ def read_tiff(request: Request) -> Picture:
             "Cut the region out with a slide tool and give that file.",
         )
     request.allow("a TIFF", "page")
-    with _opened(request) as file:
+    with opened_tiff(request) as file:
         page = _chosen_page(request, file)
         _check_sizes(request, page, slide=_is_slide(file))
         _check_segments(request, page)

@@ -1,0 +1,162 @@
+"""Where a slide has tissue, and how white its glass is."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from medglean.data.slides.slide import Slide
+
+FAINT = 0.02
+"""Least share of full scale by which tissue differs from glass: below it there is only noise."""
+CERTAIN = 0.12
+"""What differs by more than this is tissue whatever Otsu's threshold is: a slide with very dark
+tissue must not lose its pale tissue."""
+BLUR = 0.0015
+"""Standard deviation of the Gaussian filter, as a share of the longer side."""
+GAP = 0.008
+"""Share of the longer side up to which gaps are closed."""
+SMALL = 2e-5
+"""Share of the picture below which a piece is dust and a hole is no hole."""
+INK = 0.35
+"""How far a pen's colour is beyond what stains reach; see ``_pen``."""
+
+SAMPLE_PX = 256
+"""Side of the squares of level 0 from which the white is taken."""
+SAMPLES = 256
+"""How many of them at most."""
+
+
+def tissue_mask(
+    thumbnail: UInt8[np.ndarray, "h w 3"], *, white: Float[np.ndarray, " 3"] | None = None
+) -> Bool[np.ndarray, "h w"]:
+    """Tell where a small picture of a slide shows tissue.
+
+    Tissue differs from the glass in some colour channel: how much is the largest drop below the
+    white, or the spread between channels, whichever is more. The threshold is Otsu's on that
+    measure, within [0.02, 0.12]; so pale eosin counts, and noise does not. Gaps are closed, dust
+    and pinholes removed. Pen marks of pure blue, green, red or black are left out.
+
+    Parameters
+    ----------
+    thumbnail
+        Red, green, blue in 0..255, such as ``slide.thumbnail(2048)``.
+    white
+        The slide's white point as share of full scale; by default the 99th percentile of each
+        channel of the picture, which is right where at least a hundredth of it is glass.
+
+    Returns
+    -------
+    ndarray
+        True where there is tissue. Nowhere on an empty glass; everywhere on a picture that is
+        all tissue only if ``white`` says what glass would look like.
+
+    Notes
+    -----
+    The numbers are constants at the top of this module; lengths are shares of the longer side.
+    Otsu, IEEE Trans Syst Man Cybern 1979.
+    """
+    if white is None:
+        white = np.percentile(thumbnail.reshape(-1, 3), 99, axis=0) / 255
+    light = np.minimum(thumbnail / (255 * np.maximum(white, 1 / 255)), 1).astype(np.float32)
+    side = max(thumbnail.shape[:2])
+    light = cv2.GaussianBlur(light, (0, 0), max(0.5, BLUR * side))
+    differs = np.maximum(1 - light.min(axis=2), np.ptp(light, axis=2))
+    mask = (differs > _threshold(differs)) & ~_pen(light)
+    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, _disc(GAP * side))
+    least = max(4.0, SMALL * mask.size)
+    return ~_without_small(~_without_small(closed.astype(bool), least), least)
+
+
+def _threshold(differs: Float[np.ndarray, "h w"]) -> float:
+    levels = np.rint(np.clip(differs, 0, 1) * 255).astype(np.uint8)
+    otsu, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return float(np.clip(otsu / 255, FAINT, CERTAIN))
+
+
+def _pen(light: Float[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
+    """Return where light is coloured as ink and no stain of tissue is.
+
+    Haematoxylin, eosin and DAB all take more green than red or both others; so what lets green or
+    cyan through more than red by far is green or blue ink, and what is black in every channel is
+    black ink. Red ink is told from eosin by taking all of green and blue and none of red.
+    """
+    red, green, blue = light[:, :, 0], light[:, :, 1], light[:, :, 2]
+    cool = (green - red > INK) & (blue - red > 0)
+    leaf = (green - red > INK / 3) & (green - blue > INK / 3)
+    black = light.max(axis=2) < 0.12
+    scarlet = (red - green > 2 * INK) & (red - blue > 2 * INK) & (green < 0.25)
+    return np.asarray(cool | leaf | black | scarlet)
+
+
+def _disc(diameter: float) -> UInt8[np.ndarray, "k k"]:
+    side = max(3, int(diameter) | 1)
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
+
+
+def _without_small(mask: Bool[np.ndarray, "h w"], least: float) -> Bool[np.ndarray, "h w"]:
+    """Remove the pieces of a mask that have fewer pixels."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    keep = stats[:, cv2.CC_STAT_AREA] >= least
+    keep[0] = False
+    return np.asarray(keep[labels])
+
+
+def slide_white(slide: Slide, *, percentile: float = 99.0) -> Float[np.ndarray, " 3"]:
+    """Return the white point of a slide: a percentile of each channel, as share of full scale.
+
+    It is taken from pixels of level 0 as they are, like that of training images: from all of them
+    up to 16.8 megapixels, from evenly spaced squares of a larger slide. What the scanner did not
+    record does not count.
+
+    Parameters
+    ----------
+    slide
+        An open slide.
+    percentile
+        Above 50, up to 100.
+
+    Returns
+    -------
+    ndarray
+        Shape (3,), in (0, 1].
+
+    Raises
+    ------
+    ReadError
+        If pixels cannot be decoded.
+    """
+    counts = np.zeros((3, 256), dtype=np.int64)
+    for x, y, w, h in _samples(slide.size_px):
+        pixels, covered = slide.read_covered(0, x, y, w, h)
+        for channel in range(3):
+            counts[channel] += np.bincount(pixels[:, :, channel][covered], minlength=256)
+    if not counts.any():
+        return np.ones(3)
+    reached = counts.cumsum(axis=1) >= percentile / 100 * counts.sum(axis=1, keepdims=True)
+    return np.asarray(np.maximum(reached.argmax(axis=1), 1) / 255)
+
+
+def _samples(size_px: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """Return x, y, w, h of squares that cover a small slide, and lie evenly on a large one."""
+    height, width = size_px
+    rows, columns = -(-height // SAMPLE_PX), -(-width // SAMPLE_PX)
+    while rows * columns > SAMPLES:  # the axis with more squares is thinned out first
+        if rows >= columns:
+            rows -= 1
+        else:
+            columns -= 1
+    found = []
+    for top in _starts(height, rows):
+        for left in _starts(width, columns):
+            found.append((left, top, min(SAMPLE_PX, width - left), min(SAMPLE_PX, height - top)))
+    return found
+
+
+def _starts(length: int, count: int) -> list[int]:
+    """Return where squares begin along an axis: end to end, or spread from end to end."""
+    if count * SAMPLE_PX >= length:
+        return [k * SAMPLE_PX for k in range(count)]
+    spread = np.linspace(0, length - SAMPLE_PX, count)
+    return [int(start) for start in spread]
