@@ -53,7 +53,7 @@ def paired(manifest: Manifest) -> tuple[Manifest, list[Problem]]:
         else:
             problems.append(problem)
     if not keep:
-        raise DataError(f"{name}: no row is a pair of two images. {listed(problems)}")
+        raise DataError(f"{name}: no row is a pair of two images.{listed(problems)}")
     if len(keep) == len(manifest):
         return manifest, problems
     return manifest.select(np.array(keep)), problems
