@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from medglean.data.manifest import Manifest
 from medglean.data.splits import split_hash
+from medglean.nn.backbones import Architecture
 from medglean.runs.rundir import RunFolder
 from medglean.stain.model import Stainer, make_stainer
 from medglean.stain.networks import build_network, networks_of
@@ -28,7 +30,7 @@ SETTINGS = {
     "name": "tiny",
     "images": {"size_px": [64, 64], "channels": "rgb", "resize": "centre"},
     "augment": {"crop_px": 32},
-    "split": {"train": 0.5, "val": 0.25, "test": 0.25, "stratify": "none"},
+    "split": {"train": 0.5, "val": 0.25, "test": 0.25, "stratify": "label"},
     "generator": {
         "width": 4,
         "halvings": 4,
@@ -36,11 +38,29 @@ SETTINGS = {
         "attention": {"skips": [3], "heads": 2, "head_width": 4, "features": 8},
     },
     "discriminator": {"width": 4, "layers": 2},
-    "level": {"size_px": 32, "fit": {**FIT, "max_steps": 2}},
+    "level": {"architecture": "tiny", "size_px": 32, "fit": {**FIT, "max_steps": 2}},
     "fit": FIT,
     "slide": {"tile_px": 64},
     "predict": {"precision": "32-true"},
 }
+
+
+class TinyClassifier(nn.Module):
+    """Laid out as torchvision's ResNets are, and so small that a test can train and keep it."""
+
+    def __init__(self, weights: None = None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 4, stride=4)
+        self.layer4 = nn.Sequential(nn.ReLU(), nn.Conv2d(6, 8, 4, stride=4), nn.ReLU())
+        self.fc = nn.Linear(8, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits."""
+        return self.fc(self.layer4(self.conv1(images)).mean(dim=(2, 3)))
+
+
+TINY = Architecture(TinyClassifier, "conv1", "fc", "layer4", 16)
+"""Goes by the name ``tiny`` in tests of stains; see conftest.py."""
 
 
 def laid_over(below: dict, above: dict) -> dict:

@@ -161,7 +161,7 @@ class Stainer:
             return None
         return self.white if own is None or self.preset.white.reapply == "training" else own
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _generated(self, images: UnitBatch) -> UnitBatch:
         stride, device = self.preset.stride_px, self.device
         made = np.empty(images.shape, np.float32)

@@ -15,6 +15,7 @@ References
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
@@ -58,7 +59,8 @@ def gan_step(networks: Mapping[str, nn.Module], preset: StainPreset) -> Step:
             losses = _critic(networks[DISCRIMINATOR], he, real, fake.detach(), level, preset)
             update(torch.stack([*losses.values()]).sum(), DISCRIMINATOR)
             logged |= {f"discriminator.{name}": loss.detach() for name, loss in losses.items()}
-            judged = networks[DISCRIMINATOR](he, fake)
+            with _fixed(networks[DISCRIMINATOR]):
+                judged = networks[DISCRIMINATOR](he, fake)
         terms = generator_losses(fake, real, batch["white"], judged, level, preset.losses)
         total = torch.stack([*terms.values()]).sum()
         update(total, GENERATOR)
@@ -66,6 +68,24 @@ def gan_step(networks: Mapping[str, nn.Module], preset: StainPreset) -> Step:
         return {**logged, "generator": total.detach()}
 
     return step
+
+
+@contextlib.contextmanager
+def _fixed(network: nn.Module) -> Iterator[None]:
+    """Let what is computed inside send no gradient into a network's weights, only through it.
+
+    The loop drops such gradients anyway; this spares computing them. On several devices they are
+    computed, for there every weight is waited for.
+    """
+    alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+    weights = [each for each in network.parameters() if each.requires_grad and alone]
+    for weight in weights:
+        weight.requires_grad_(requires_grad=False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(requires_grad=True)
 
 
 def _critic(
