@@ -154,11 +154,12 @@ def test_other_work_cannot_go_on_in_the_same_folder(tmp_path, change, told):
     assert RunFolder.open(tmp_path / "a").preset_path.read_text() == PRESET
 
 
-def test_named_settings_may_change_when_resuming(tmp_path):
+@pytest.mark.parametrize("named", ["fit.workers", "fit"])
+def test_named_settings_and_tables_may_change_when_resuming(tmp_path, named):
     create(tmp_path / "a").close()
     changed = PRESET.replace("workers = 1", "workers = 2")
 
-    create(tmp_path / "a", resume=True, preset_toml=changed, may_change=["fit.workers"]).close()
+    create(tmp_path / "a", resume=True, preset_toml=changed, may_change=[named]).close()
 
     assert RunFolder.open(tmp_path / "a").preset_path.read_text() == changed
 

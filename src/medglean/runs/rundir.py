@@ -100,7 +100,8 @@ class RunFolder:
             Go on with the run that is there; starts one where there is none. A run that is done
             is returned as it is: look at ``is_done``.
         may_change
-            Dotted keys of the preset, such as ``"fit.workers"``, that may differ when resuming.
+            Dotted keys of the preset, such as ``"fit.workers"``, or whole tables, such as
+            ``"study"``, that may differ when resuming.
 
         Raises
         ------
@@ -348,7 +349,7 @@ def _continued(
         different += [
             f"{key}: {then.get(key, 'unset')!r} then, {now.get(key, 'unset')!r} now"
             for key in sorted(then.keys() | now.keys())
-            if then.get(key) != now.get(key) and key not in may_change
+            if then.get(key) != now.get(key) and not _may_change(key, may_change)
         ]
     if different:
         lines = "\n".join(f"  {line}" for line in different)
@@ -357,6 +358,12 @@ def _continued(
             "manifest and settings, or start anew with another --out."
         )
     return {**before, "resumed": [*before.get("resumed", []), utc_now()]}
+
+
+def _may_change(key: str, allowed: Collection[str]) -> bool:
+    """Say whether a setting, or a table that it stands in, is among those that may change."""
+    parts = key.split(".")
+    return any(".".join(parts[:count]) in allowed for count in range(1, len(parts) + 1))
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

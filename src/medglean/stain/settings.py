@@ -8,8 +8,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medglean.data.division import SplitSettings
 from medglean.data.recipe import Recipe
-from medglean.fitting.settings import FitSettings, OptimizerSettings, ScheduleSettings
+from medglean.fitting.settings import (
+    CHANGEABLE,
+    FitSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+)
 from medglean.runs.preset import Preset
+
+MAY_CHANGE = frozenset(
+    {f"{table}.{name}" for table in ("fit", "level.fit") for name in CHANGEABLE}
+    | {"summary", "predict", "slide", "study", "measure.perceptual_weights"}
+)
+"""Settings, or tables of them, that a resumed training may change: what is trained stays as it is.
+"""
 
 
 class _Settings(BaseModel):
