@@ -294,7 +294,7 @@ class StainPreset(Preset):
     @property
     def stride_px(self) -> int:
         """What the sides of an image must be a multiple of."""
-        return self.generator.patch_px * 2**self.generator.halvings
+        return self.generator.patch_px << self.generator.halvings
 
     @model_validator(mode="after")
     def _check(self) -> Self:
