@@ -1,0 +1,345 @@
+"""A slide generated tile by tile, in one pass or two.
+
+The first pass gathers what every tile has to know of the whole slide: the sums of attention's keys
+and values, and the features of the expression level. The second generates. Both go row by row, and
+after each row what was done is committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import UInt8
+
+from medglean.stain.slide.blend import Blender
+from medglean.stain.slide.folder import PartFolder
+from medglean.stain.slide.legend import Legend
+from medglean.stain.slide.painter import OfSlide, Painter, WholeSlide
+from medglean.stain.slide.plan import Box, TilePlan, rounded_up
+from medglean.stain.slide.pyramid import WHITE, PyramidWriter
+from medglean.stain.slide.regions import DabTables, RegionFinder, cells_of
+from medglean.stain.slide.source import SlideLevel, Tissue
+
+AHEAD = 2
+"""Windows that are read while one is generated."""
+DAB_LEAST, DAB_STEP, DAB_BINS = -1.0, 0.001, 5000
+"""The histogram of the optical density of DAB."""
+
+Progress = Callable[[int, int], None]
+"""Called with the tiles that are done, and all."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is to be generated.
+
+    Attributes
+    ----------
+    level
+        The slide, at the level that is stained.
+    plan
+        Where tiles lie.
+    tissue
+        What is stained; the rest becomes white.
+    painter
+        The networks.
+    patch_px
+        Height and width of the training images, in which the level's classifier looks.
+    over_slide
+        Whether attention and level features are those of the whole slide.
+    legend
+        Words to draw; None: none.
+    density
+        Optical density of DAB.
+    positive_od
+        From which density on a pixel is positive.
+    """
+
+    level: SlideLevel
+    plan: TilePlan
+    tissue: Tissue
+    painter: Painter
+    patch_px: tuple[int, int]
+    over_slide: bool
+    legend: Legend | None
+    density: DabTables
+    positive_od: float
+
+    @property
+    def gathers_sums(self) -> bool:
+        """Whether the first pass sums up keys and values."""
+        return self.over_slide and self.painter.has_sums
+
+    def tiles(self, first_row: int = 0) -> list[tuple[int, int]]:
+        """Return row and column of the tiles that hold tissue, in order."""
+        plan = self.plan
+        return [
+            (row, column)
+            for row in range(first_row, plan.rows)
+            for column in range(plan.columns)
+            if plan.on_slide(row, column) and self.tissue.any_in(plan.extent(row, column))
+        ]
+
+    def token_tiles(self, first_row: int = 0) -> list[tuple[int, int]]:
+        """Return those whose own core holds tissue: their tokens take part in attention."""
+        plan = self.plan
+        return [tile for tile in self.tiles(first_row) if self.tissue.any_in(plan.core(*tile))]
+
+    def patches(self, first_row: int = 0) -> list[tuple[int, Box]]:
+        """Return the row, and the place, of patches that hold tissue."""
+        height, width = self.patch_px
+        found = []
+        for row in range(first_row, -(-self.plan.slide_px[0] // height)):
+            for column in range(-(-self.plan.slide_px[1] // width)):
+                y, x = row * height, column * width
+                box = Box(y, y + height, x, x + width)
+                if self.tissue.any_in(box):
+                    found.append((row, box))
+        return found
+
+
+@dataclass
+class Tally:
+    """What was counted while a slide was generated.
+
+    Attributes
+    ----------
+    seconds
+        Waiting for the reader, in the networks (first and second pass), blending and counting, in
+        the writer.
+    tissue_px, positive_px
+        Pixels of tissue, and those of them that are DAB-positive.
+    generated_px
+        Pixels that the generator was given, overlaps and all.
+    density
+        Histogram of the optical density of DAB over the tissue.
+    """
+
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("reading", "looking", "generating", "blending", "writing"), 0.0
+        )
+    )
+    tissue_px: int = 0
+    positive_px: int = 0
+    generated_px: int = 0
+    density: np.ndarray = field(default_factory=lambda: np.zeros(DAB_BINS, np.int64))
+
+    def count(self, density: np.ndarray, tissue: np.ndarray, positive: np.ndarray) -> None:
+        """Count a block."""
+        place = ((density[tissue] - DAB_LEAST) / DAB_STEP).astype(np.int64)
+        np.clip(place, 0, DAB_BINS - 1, out=place)
+        self.density += np.bincount(place, minlength=DAB_BINS)
+        self.tissue_px += len(place)
+        self.positive_px += int(np.count_nonzero(positive))
+
+    def mean_density(self) -> float | None:
+        """Return the mean density over the tissue."""
+        if not self.tissue_px:
+            return None
+        return float(self.density @ _middles() / self.tissue_px)
+
+    def density_above(self, share: float) -> float | None:
+        """Return the density that a share of the tissue lies below."""
+        if not self.tissue_px:
+            return None
+        reached = np.searchsorted(self.density.cumsum(), share * self.tissue_px)
+        return float(_middles()[min(int(reached), DAB_BINS - 1)])
+
+
+def _middles() -> np.ndarray:
+    return DAB_LEAST + DAB_STEP * (np.arange(DAB_BINS) + 0.5)
+
+
+def read_ahead(
+    level: SlideLevel, boxes: Iterable[Box], seconds: dict[str, float]
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Read windows in a thread, a few ahead of the one that is asked for.
+
+    The time that the caller waits counts as ``reading``.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
+        waiting: deque[Future[np.ndarray]] = deque()
+        rest = iter(boxes)
+        try:
+            while True:
+                for box in rest:
+                    waiting.append(pool.submit(level.read, box))
+                    if len(waiting) >= AHEAD:
+                        break
+                if not waiting:
+                    return
+                start = time.perf_counter()
+                pixels = waiting.popleft().result()
+                seconds["reading"] += time.perf_counter() - start
+                yield pixels
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def look(
+    scene: Scene,
+    folder: PartFolder,
+    tally: Tally,
+    advance: Callable[[], None],
+) -> WholeSlide:
+    """Gather what tiles have to know of the whole slide, from where an earlier attempt stopped."""
+    state = dict(folder.state)
+    whole = WholeSlide.from_arrays(folder.arrays())
+    for stage in ("patches", "tokens"):
+        if state.get("stage", "patches") != stage:
+            continue
+        first = int(state.get("row", 0))
+        work = _patch_work(scene, first) if stage == "patches" else _token_work(scene, first)
+        windows = read_ahead(scene.level, [box for _, box, _ in work], tally.seconds)
+        for place, ((row, box, inside), pixels) in enumerate(zip(work, windows, strict=True)):
+            start = time.perf_counter()
+            if inside is None:
+                share = float(scene.tissue.inside(box).mean())
+                if share:
+                    whole.add_features(*scene.painter.seen_in(pixels), share)
+            else:
+                whole.add_sums(scene.painter.sums_of(pixels, inside))
+            tally.seconds["looking"] += time.perf_counter() - start
+            advance()
+            if place + 1 == len(work) or work[place + 1][0] != row:
+                kept = {"stage": stage, "row": row + 1, "seconds": tally.seconds}
+                folder.commit(kept, whole.arrays())
+        following = {"patches": "tokens", "tokens": "tiles"}[stage]
+        state = {"stage": following, "row": 0, "seconds": tally.seconds}
+        folder.commit(state, whole.arrays())
+    return whole
+
+
+Work = list[tuple[int, Box, "tuple[slice, slice] | None"]]
+
+
+def _patch_work(scene: Scene, first_row: int) -> Work:
+    if not scene.painter.has_classifier:
+        return []
+    return [(row, box, None) for row, box in scene.patches(first_row)]
+
+
+def _token_work(scene: Scene, first_row: int) -> Work:
+    if not scene.gathers_sums:
+        return []
+    plan = scene.plan
+    # tokens see less far than pixels of the result: the decoder has no part in them
+    reach = rounded_up(scene.painter.token_reach_px, plan.stride_px)
+    work: Work = []
+    for row, column in scene.token_tiles(first_row):
+        window = plan.window(row, column, overlap_px=(reach, reach))
+        work.append((row, window, plan.core_of_tokens(row, column).within(window)))
+    return work
+
+
+def paint(
+    scene: Scene,
+    folder: PartFolder,
+    writer: PyramidWriter,
+    regions: RegionFinder | None,
+    of_slide: OfSlide,
+    whole: WholeSlide,
+    tally: Tally,
+    advance: Callable[[], None],
+) -> None:
+    """Generate all tiles that are not yet written, and commit after each row."""
+    plan, arrays = scene.plan, folder.arrays()
+    first = int(folder.state["row"])
+    blender = Blender(plan)
+    if "blend.below" in arrays:
+        blender.below = arrays["blend.below"]
+    if "tally.density" in arrays:
+        tally.density = arrays["tally.density"]
+    writer.take_up(arrays)
+    if regions is not None:
+        regions.take_up(arrays)
+    tiles = scene.tiles(first)
+    windows = read_ahead(scene.level, (plan.window(*tile) for tile in tiles), tally.seconds)
+    having = set(tiles)
+    for row in range(first, plan.rows):
+        cells = []
+        for column in range(plan.columns):
+            made = None
+            if (row, column) in having:
+                made = _generated(scene, row, column, next(windows), of_slide, tally)
+                advance()
+            start = time.perf_counter()
+            values = blender.add(row, column, made)
+            block, positive = _finished(scene, values, plan.core(row, column), tally)
+            if regions is not None:
+                cells.append(cells_of(positive, regions.side_px))
+            tally.seconds["blending"] += time.perf_counter() - start
+            start = time.perf_counter()
+            writer.add(row * plan.tile_px, column * plan.tile_px, block)
+            tally.seconds["writing"] += time.perf_counter() - start
+        blender.end_row()
+        start = time.perf_counter()
+        if regions is not None:
+            regions.add(np.concatenate(cells, axis=1))
+            if row + 1 == plan.rows:
+                regions.end()
+        writer.drain()
+        tally.seconds["writing"] += time.perf_counter() - start
+        kept = whole.arrays() | writer.arrays() | {"blend.below": blender.below}
+        kept["tally.density"] = tally.density
+        if regions is not None:
+            kept |= regions.arrays()
+        start = time.perf_counter()
+        folder.commit(_counted(tally, row + 1), kept)
+        tally.seconds["writing"] += time.perf_counter() - start
+
+
+def _counted(tally: Tally, row: int) -> dict[str, object]:
+    return {
+        "stage": "tiles",
+        "row": row,
+        "seconds": tally.seconds,
+        "tissue_px": tally.tissue_px,
+        "positive_px": tally.positive_px,
+        "generated_px": tally.generated_px,
+    }
+
+
+def _generated(
+    scene: Scene, row: int, column: int, window: np.ndarray, of_slide: OfSlide, tally: Tally
+) -> np.ndarray:
+    """Return what the network makes of a tile's extent; beyond the slide it is 0."""
+    start = time.perf_counter()
+    plan = scene.plan
+    extent, box = plan.extent(row, column), plan.window(row, column)
+    on_slide = Box(
+        extent.y0, min(extent.y1, plan.padded_px[0]), extent.x0, min(extent.x1, plan.padded_px[1])
+    )
+    made = scene.painter.paint(window, on_slide.within(box), of_slide)
+    if on_slide != extent:
+        below = extent.y1 - on_slide.y1
+        made = np.pad(made, ((0, below), (0, 0), (0, 0)))
+    tally.generated_px += window.shape[0] * window.shape[1]
+    tally.seconds["generating"] += time.perf_counter() - start
+    return made
+
+
+def _finished(
+    scene: Scene, values: np.ndarray, core: Box, tally: Tally
+) -> tuple[UInt8[np.ndarray, "h w 3"], np.ndarray]:
+    """Return a core as it is written, and which of its pixels are DAB-positive."""
+    if not scene.tissue.any_in(core):
+        block = np.full((*core.size_px, 3), WHITE, np.uint8)
+        positive = np.zeros(core.size_px, bool)
+    else:
+        block = (values + 0.5).astype(np.uint8)
+        tissue = scene.tissue.inside(core)
+        block[~tissue] = WHITE
+        density = scene.density(block)
+        positive = (density >= scene.positive_od) & tissue
+        tally.count(density, tissue, positive)
+    if scene.legend is not None:
+        scene.legend.draw_on(block, y=core.y0, x=core.x0)
+    return block, positive
