@@ -19,12 +19,14 @@ def test_svs_opens_as_aperio_with_its_levels_and_mpp(svs):
         assert slide.size_px == (1100, 1500)
         assert [level.size_px for level in slide.levels] == [(1100, 1500), (275, 375)]
         assert [level.downsample for level in slide.levels] == [1.0, 4.0]
+        assert slide.levels[0].size_px == slide.size_px
         assert "synthetic image" in slide.properties["openslide.comment"]
 
 
 def test_regions_are_those_of_the_whole(svs):
     with tifffile.TiffFile(svs) as file:
-        whole = [page.asarray() for page in file.pages]
+        assert len(file.pages) == 3
+        whole = [page.asarray() for page in file.pages if page.is_tiled]
 
     with open_slide(svs) as slide:
         for level, x, y, w, h in (
@@ -168,7 +170,10 @@ def test_phantom_levels_agree(svs):
         lower = slide.read(1, 0, 0, 375, 275)
     means = whole.reshape(275, 4, 375, 4, 3).mean(axis=(1, 3))
 
-    assert np.abs(means - lower).mean() < 2.5
+    def error(moved):
+        return np.abs(means[:, 1:-1] - moved).mean()
+
+    assert error(lower[:, 1:-1]) < 0.5 * min(error(lower[:, 2:]), error(lower[:, :-2]))
 
 
 def test_phantom_as_a_plain_pyramid(tmp_path):

@@ -31,6 +31,7 @@ FIELD_PX = 512
 GLASS = 0.95
 """Light through the glass alone, as share of full scale."""
 _GRAIN = 0.008  # of the camera, as in the fields
+_THUMBNAIL_PX = 768
 _OUTLINE_PX = 256  # side of the plane on which the outlines of the tissue are drawn
 
 Vendor = Literal["aperio", "generic"]
@@ -92,6 +93,8 @@ def write_slide(
             "expected at least 1 x 1 pixels, tiles of a multiple of 16, and downsamples from 1 up."
         )
     path, drawing = Path(path), _Drawing(size_px, level, seed)
+    common: dict[str, Any] = {"photometric": "ycbcr", "subsampling": (2, 2), "compression": "jpeg"}
+    common |= {"dtype": np.uint8, "metadata": None, "software": False}
     kept = [1, *(one for one in downsamples[1:] if max(size_px) // one >= tile_px)]
     with tifffile.TiffWriter(path, bigtiff=math.prod(size_px) > 1 << 31) as file:
         for number, downsample in enumerate(kept):
@@ -103,17 +106,23 @@ def write_slide(
             file.write(
                 _encoded(drawing, (height, width), downsample, tile_px, quality),
                 shape=(height, width, 3),
-                dtype=np.uint8,
                 tile=(tile_px, tile_px),
-                photometric="ycbcr",
-                subsampling=(2, 2),
-                compression="jpeg",
                 description=_description(vendor, size_px, (height, width), tile_px, quality, mpp),
                 subfiletype=0 if number == 0 or vendor == "aperio" else 1,
-                metadata=None,
-                software=False,
+                **common,
                 **options,
             )
+            if number == 0 and vendor == "aperio":  # where readers expect the thumbnail
+                small = drawing.small(_THUMBNAIL_PX)
+                file.write(
+                    iter([_jpeg(small, quality)]),
+                    shape=small.shape,
+                    rowsperstrip=small.shape[0],
+                    description=_description(
+                        vendor, size_px, (small.shape[0], small.shape[1]), None, quality, mpp
+                    ),
+                    **common,
+                )
     return path
 
 
@@ -121,7 +130,7 @@ def _description(
     vendor: Vendor,
     size_px: tuple[int, int],
     level_px: tuple[int, int],
-    tile_px: int,
+    tile_px: int | None,
     quality: int,
     mpp: float | None,
 ) -> str:
@@ -131,10 +140,10 @@ def _description(
     (height, width), (h, w) = size_px, level_px
     shrunk = "" if size_px == level_px else f" -> {w}x{h}"
     scale = "" if mpp is None else f"|AppMag = {round(10 / mpp)}|MPP = {mpp:g}"
-    return (
-        f"Aperio Image Library v11.2.1 \r\n{width}x{height} [0,0 {width}x{height}] "
-        f"({tile_px}x{tile_px}){shrunk} JPEG/RGB Q={quality}{scale}|Title = {NOTE}"
-    )
+    tiled = "" if tile_px is None else f" [0,0 {width}x{height}] ({tile_px}x{tile_px})"
+    size = f"{width}x{height}{tiled}{shrunk}"
+    made = f"JPEG/RGB Q={quality}{scale}|Title = {NOTE}"
+    return f"Aperio Image Library v11.2.1 \r\n{size} {made}"
 
 
 def _encoded(
@@ -148,10 +157,15 @@ def _encoded(
             data = None if key is None else kept.get(key)
             if data is None:
                 tile = drawing.tile(y, x, tile_px, downsample)
-                data = simplejpeg.encode_jpeg(tile, quality, "RGB", "420", fastdct=False)
+                data = _jpeg(tile, quality)
                 if key is not None:
                     kept[key] = data
             yield data
+
+
+def _jpeg(pixels: Tile, quality: int) -> bytes:
+    data: bytes = simplejpeg.encode_jpeg(pixels, quality, "RGB", "420", fastdct=False)
+    return data
 
 
 @dataclass
@@ -225,6 +239,14 @@ class _Drawing:
         rows, columns = (_mirrored(np.arange(at, at + side), drawn.shape[0]) for at in (y, x))
         light = drawn[rows[:, None], columns[None, :]] / 255
         return shapes.to_uint8(glass + share[:, :, None] * (light - glass))
+
+    def small(self, longest_px: int) -> Tile:
+        """Draw the whole slide with at most so many pixels along its longer side."""
+        downsample = -(-max(self.size_px) // longest_px)
+        height, width = (max(1, side // downsample) for side in self.size_px)
+        return np.ascontiguousarray(
+            self.tile(0, 0, max(height, width), downsample)[:height, :width]
+        )
 
 
 def _mirrored(places: np.ndarray, period: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from pathlib import Path
 from medglean.data.picture import Picture
 from medglean.data.readers.header import Header, probe
 from medglean.data.readers.request import BUDGET_VARIABLE, DEFAULT_BUDGET_BYTES, Request
+from medglean.data.readers.slides import is_slide, read_slide
 from medglean.data.readers.sniff import Sniffed, sniff
 from medglean.data.readers.volumes import Volumes
 from medglean.data.reference import ImageReference
@@ -43,7 +44,8 @@ def read(
     isolated
         Whether to decode in a worker process, so that a crash or a blow-up of the decoder raises
         ``DecoderError`` instead of ending this process. By default only where the decoder is one
-        that has had memory faults: compressed DICOM, and TIFF with other compression than Deflate.
+        that has had memory faults: compressed DICOM, TIFF with other compression than Deflate, and
+        slides.
     volumes
         Where compressed volumes are kept inflated, for callers that read slice after slice; the
         picture's values may then be read-only. By default nothing is kept.
@@ -77,12 +79,14 @@ def read(
 
 def _is_risky(request: Request, sniffed: Sniffed) -> bool:
     """Tell whether a decoder is needed that may crash, and this process is no worker already."""
-    if sniffed.format not in ("DICOM", "TIFF"):
+    if sniffed.format not in ("DICOM", "TIFF", "MIRAX"):
         return False
     from medglean.data.sandbox import inside_worker
 
     if inside_worker():
         return False
+    if is_slide(request, sniffed.format, sniffed.head):
+        return True
     if sniffed.format == "DICOM":
         from medglean.data.readers.dicom_header import dicom_is_risky
 
@@ -93,6 +97,8 @@ def _is_risky(request: Request, sniffed: Sniffed) -> bool:
 
 
 def _decode(request: Request, sniffed: Sniffed) -> Picture:
+    if is_slide(request, sniffed.format, sniffed.head):
+        return read_slide(request)
     if sniffed.format == "PNG":
         from medglean.data.readers.png import read_png
 

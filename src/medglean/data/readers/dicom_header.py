@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from medglean.data.readers.header import Header
 from medglean.data.readers.request import Request
+from medglean.data.readers.slides import WHOLE_SLIDE_STORAGE
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -34,6 +35,8 @@ PIXEL_TAGS = (
     "BitsStored",
     "PixelRepresentation",
     "PhotometricInterpretation",
+    "TotalPixelMatrixRows",
+    "TotalPixelMatrixColumns",
 )
 """What describes the pixels; ``probe`` always reads these."""
 
@@ -49,6 +52,12 @@ def dicom_header(request: Request, tags: Sequence[str]) -> Header:
     photometric = str(dataset.get("PhotometricInterpretation") or "")
     if photometric == "PALETTE COLOR":
         channels = 3
+    storage = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    slide = storage == WHOLE_SLIDE_STORAGE
+    if slide and frames > 1:  # its frames are tiles of one picture
+        rows = _number(dataset, "TotalPixelMatrixRows", rows)
+        columns = _number(dataset, "TotalPixelMatrixColumns", columns)
+        frames = 1
     return Header(
         format="DICOM",
         height=rows,
@@ -62,7 +71,8 @@ def dicom_header(request: Request, tags: Sequence[str]) -> Header:
             "transfer_syntax": transfer_syntax(dataset),
             "photometric": photometric,
             "has_pixels": rows > 0 and columns > 0,
-            "media_storage": str(dataset.file_meta.get("MediaStorageSOPClassUID", "")),
+            "media_storage": storage,
+            "slide": slide,
         },
     )
 

@@ -21,13 +21,13 @@ class Header:
     ----------
     format
         ``"PNG"``, ``"JPEG"``, ``"TIFF"``, ``"BMP"``, ``"GIF"``, ``"WebP"``, ``"DICOM"`` or
-        ``"NIfTI"``: by content, not by suffix.
+        ``"NIfTI"``: by content, not by suffix; ``"MIRAX"`` by its suffix.
     height, width
         Pixels of one frame or page as stored: an orientation tag is not applied. Of a NIfTI
-        volume, the first two axes as stored.
+        volume, the first two axes as stored; of a whole slide, level 0.
     frames
         Frames of a DICOM or an animated PNG, pages of a TIFF, slices (times volumes) of a NIfTI;
-        1 for GIF and WebP, whose frames only ``read`` counts.
+        1 for GIF and WebP, whose frames only ``read`` counts, and for a whole slide.
     channels
         1 grey, 3 colour, 4 ink, as stored but palettes count 3; alpha is not counted.
     bits
@@ -38,10 +38,10 @@ class Header:
         Everything that only some formats have. ``suffix_warning`` where suffix and content
         disagree. DICOM: ``dataset`` (a pydicom ``Dataset`` with the tags asked for and nothing
         else: do not parse the file again), ``transfer_syntax`` (UID as text), ``photometric``,
-        ``has_pixels`` (bool), ``media_storage`` (SOP class UID). TIFF: ``compression`` (name),
-        ``slide`` (bool). NIfTI: ``shape`` as stored, ``ras_shape`` along right, front,
-        head, ``orientation`` (for each stored axis its RAS axis, and -1 where it runs backwards),
-        ``dtype``.
+        ``has_pixels`` (bool), ``media_storage`` (SOP class UID). TIFF: ``compression`` (name).
+        TIFF, DICOM and MIRAX: ``slide`` (bool). NIfTI: ``shape`` as stored, ``ras_shape`` along
+        right, front, head, ``orientation`` (for each stored axis its RAS axis, and -1 where it
+        runs backwards), ``dtype``.
     """
 
     format: str
@@ -111,6 +111,14 @@ def _header(request: Request, sniffed: Sniffed, dicom_tags: Sequence[str]) -> He
         from medglean.data.readers.nifti import nifti_header
 
         return nifti_header(request)
+    if kind == "MIRAX":
+        from medglean.data.slides import open_slide
+
+        with open_slide(request.path) as slide:
+            height, width = slide.size_px
+        header = _plain(kind, height, width, 3, 8)
+        header.extra["slide"] = True
+        return header
     return _of_pillow(request, kind, head)
 
 

@@ -4,7 +4,7 @@ Values stay as they are stored, in 1 to 32 bits or as floats; MinIsWhite is inve
 is brighter; a palette becomes its colours; ink becomes RGB; transparency follows
 ``colours.without_alpha``. Of a file with several pages one must be named (``#page=2``, counted from
 0 over all directories of the file). The resolution tags describe a print or a scanner and are not
-taken as a spacing.
+taken as a spacing. Whole slides of 8-bit RGB are read by ``slides``, unless a page is named.
 """
 
 from __future__ import annotations
@@ -53,19 +53,20 @@ def opened_tiff(request: Request) -> Iterator[tifffile.TiffFile]:
 def tiff_header(request: Request) -> Header:
     """Return the header of a TIFF: its first page, and how many pages there are."""
     with opened_tiff(request) as file:
-        page = _page(request, file, 0)
-        channels = 3 if page.photometric == _PALETTE else _samples(page)
+        page, slide = _page(request, file, 0), _is_slide(file)
+        frames = 1 if slide else len(file.pages)
+        palette = page.photometric == _PALETTE
         return Header(
             format="TIFF",
             height=page.imagelength,
             width=page.imagewidth,
-            frames=len(file.pages),
-            channels=channels,
+            frames=frames,
+            channels=3 if palette else _samples(page),
             bits=_bits(page),
-            decoded_bytes=page.nbytes * (3 if page.photometric == _PALETTE else 1)
-            if len(file.pages) == 1
-            else sum(_page(request, file, k).nbytes for k in range(len(file.pages))),
-            extra={"compression": _compression(page), "slide": _is_slide(file)},
+            decoded_bytes=page.nbytes * (3 if palette else 1)
+            if frames == 1
+            else sum(_page(request, file, k).nbytes for k in range(frames)),
+            extra={"compression": _compression(page), "slide": slide},
         )
 
 
@@ -80,11 +81,6 @@ def tiff_is_risky(request: Request) -> bool:
 
 def read_tiff(request: Request) -> Picture:
     """Decode one page of a TIFF."""
-    if any(request.option(key) is not None for key in ("level", "x", "y", "w", "h")):
-        raise request.error(
-            "regions of whole slides cannot be read yet; expected at most #page=.",
-            "Cut the region out with a slide tool and give that file.",
-        )
     request.allow("a TIFF", "page")
     with opened_tiff(request) as file:
         page = _chosen_page(request, file)
@@ -128,15 +124,30 @@ def _chosen_page(request: Request, file: tifffile.TiffFile) -> Page:
 
 
 def _is_slide(file: tifffile.TiffFile) -> bool:
-    return any(getattr(file, name, False) for name in _SLIDES)
+    """Tell whether a file is a scanner's, or a pyramid of tiled levels."""
+    if any(getattr(file, name, False) for name in _SLIDES):
+        return True
+    page: Page = file.pages[0] if len(file.pages) else None
+    if page is None or not page.is_tiled or (len(file.pages) == 1 and not page.subifds):
+        return False
+    return bool(file.series) and len(file.series[0].levels) > 1
+
+
+def tiff_is_slide(request: Request) -> bool:
+    """Tell whether a TIFF as a whole is a slide of 8-bit RGB, and its first page not all of it."""
+    with opened_tiff(request) as file:
+        if not _is_slide(file) or (len(file.pages) == 1 and not file.pages[0].subifds):
+            return False
+        page: Page = file.pages[0]
+        return page.photometric in (_RGB, _YCBCR) and page.dtype == np.uint8
 
 
 def _check_sizes(request: Request, page: Page, *, slide: bool) -> None:
     remedy = ""
     if slide:
         remedy = (
-            "It is a whole slide: name a smaller page (#page=...); reading a region by "
-            "#level=,x=,y=,w=,h= is not built yet. "
+            "It is a whole slide: name a smaller page (#page=...), or a region "
+            "(#level=0,x=0,y=0,w=1024,h=1024). "
         )
     itemsize = page.dtype.itemsize
     request.check_budget(page.shape, itemsize, remedy=remedy)

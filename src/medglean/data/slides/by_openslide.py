@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,6 +12,9 @@ from jaxtyping import UInt8
 from medglean.data.readers.request import Request
 from medglean.data.slides.slide import Level, Slide
 from medglean.errors import ReadError
+
+if TYPE_CHECKING:
+    from openslide import OpenSlide
 
 _REMEDY = "Copy it again from its source, or convert it to a pyramidal TIFF of 8-bit RGB."
 
@@ -34,7 +38,7 @@ def open_by_openslide(request: Request, *, cache_bytes: int) -> Slide:
         If OpenSlide is not installed, does not know the file or cannot open it.
     """
     try:
-        import openslide
+        import openslide  # noqa: F401
     except ImportError as error:
         raise request.error(
             "reading it needs OpenSlide, which is not installed.",
@@ -46,21 +50,27 @@ def open_by_openslide(request: Request, *, cache_bytes: int) -> Slide:
             "it is no whole slide that OpenSlide knows (SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF).",
             "Give the slide's main file, or convert it to a pyramidal TIFF of 8-bit RGB.",
         )
-    try:
-        handle = openslide.OpenSlide(request.path)
-        handle.set_cache(openslide.OpenSlideCache(cache_bytes))
-        properties = dict(handle.properties)
-        sizes = handle.level_dimensions
-        downsamples = handle.level_downsamples
-    except (openslide.OpenSlideError, ValueError, OSError) as error:
-        raise _failed(request, error, "OpenSlide could not open it") from error
+    handle = _handle(request, cache_bytes)
+    properties = dict(handle.properties)
+    sizes, downsamples = handle.level_dimensions, handle.level_downsamples
     levels = tuple(
         Level((height, width), float(downsample))
         for (width, height), downsample in zip(sizes, downsamples, strict=True)
     )
-    source = _OpenSlideSource(request, handle, [level.downsample for level in levels])
+    source = _OpenSlideSource(request, cache_bytes, handle, [one.downsample for one in levels])
     mpp = _mpp(properties)
     return Slide(request.path, "openslide", levels, mpp, vendor, source, properties)
+
+
+def _handle(request: Request, cache_bytes: int) -> OpenSlide:
+    import openslide
+
+    try:
+        handle = openslide.OpenSlide(request.path)
+        handle.set_cache(openslide.OpenSlideCache(cache_bytes))
+    except (openslide.OpenSlideError, OSError) as error:
+        raise _failed(request, error, "OpenSlide could not open it") from error
+    return handle
 
 
 def _mpp(properties: dict[str, str]) -> tuple[float, float] | None:
@@ -83,10 +93,14 @@ def _failed(request: Request, error: Exception, what: str) -> ReadError:
 
 
 class _OpenSlideSource:
-    """Regions through one handle of OpenSlide, which locks by itself."""
+    """Regions through a handle of OpenSlide, which several threads may use."""
 
-    def __init__(self, request: Request, handle: Any, downsamples: list[float]) -> None:  # noqa: ANN401
-        self._request, self._handle, self._downsamples = request, handle, downsamples
+    def __init__(
+        self, request: Request, cache_bytes: int, handle: OpenSlide, downsamples: list[float]
+    ) -> None:
+        self._request, self._cache_bytes = request, cache_bytes
+        self._handle, self._downsamples = handle, downsamples
+        self._lock = threading.Lock()
 
     def rgba(self, level: int, x: int, y: int, w: int, h: int) -> UInt8[np.ndarray, "h w c"]:
         """Return a region with straight alpha.
@@ -98,15 +112,27 @@ class _OpenSlideSource:
 
         factor = self._downsamples[level]
         corner = (round(x * factor), round(y * factor))
+        handle = self._handle
         try:
-            image = self._handle.read_region(corner, level, (w, h))
-        except (openslide.OpenSlideError, ValueError, OSError) as error:
-            raise _failed(
-                self._request,
-                error,
-                f"the region of level {level} at x={x}, y={y}, {w} x {h} pixels, cannot be decoded",
-            ) from error
-        return np.asarray(image)
+            return np.asarray(handle.read_region(corner, level, (w, h)))
+        except openslide.OpenSlideError as error:
+            # a handle that failed once fails for ever, perhaps at a region that another thread read
+            fresh = self._replaced(handle)
+            try:
+                return np.asarray(fresh.read_region(corner, level, (w, h)))
+            except openslide.OpenSlideError:
+                self._replaced(fresh)
+                where = f"level {level} at x={x}, y={y}, {w} x {h} pixels"
+                raise _failed(
+                    self._request, error, f"the region of {where}, cannot be decoded"
+                ) from error
+
+    def _replaced(self, broken: OpenSlide) -> OpenSlide:
+        """Return another handle than one that failed."""
+        with self._lock:
+            if self._handle is broken:
+                self._handle = _handle(self._request, self._cache_bytes)
+            return self._handle
 
     def close(self) -> None:
         """Close the handle."""

@@ -159,6 +159,10 @@ class _TiffSource:
             pixels = self._pixels(page, data, number)
         except Exception as error:  # codecs raise errors of every type
             detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if "COMPRESSION" in detail:
+                raise self._request.error(
+                    f"its compression cannot be decoded ({detail}).", "Save it with another one."
+                ) from error
             raise self._request.truncated(
                 "slide", f"strip or tile {number} of level {level}: {detail}"
             ) from error

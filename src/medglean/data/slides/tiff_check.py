@@ -43,7 +43,12 @@ def check_tiff(request: Request) -> TiffFacts:
         sparse = any(getattr(file, name, False) for name in SPARSE)
         for number, page in enumerate(levels):
             _check_colour(request, number, page)
-            _check_tiles(request, number, page, sparse=sparse)
+            _check_tiles(request, f"level {number}", page, sparse=sparse)
+        seen = {page.offset for page in levels}
+        for number in range(len(file.pages)):  # levels that only OpenSlide takes for such
+            other: Page = file.pages[number]
+            if other.offset not in seen and other.is_tiled:
+                _check_tiles(request, f"page {number}", other, sparse=sparse)
         in_subifds = bool(file.pages[0].subifds) if len(file.pages) else False
         return TiffFacts(bool(file.is_ome) or in_subifds)
 
@@ -79,19 +84,17 @@ def _check_colour(request: Request, number: int, page: Page) -> None:
         )
 
 
-def _check_tiles(request: Request, number: int, page: Page, *, sparse: bool) -> None:
+def _check_tiles(request: Request, name: str, page: Page, *, sparse: bool) -> None:
     size = request.path.stat().st_size
     offsets, counts = page.dataoffsets, page.databytecounts
     height, width = page.imagelength, page.imagewidth
     rows, columns = page.chunks[:2]
     expected = -(-height // rows) * -(-width // columns)
     if len(offsets) != len(counts) or len(offsets) < expected:
-        raise request.truncated(
-            "slide", f"level {number} has {len(offsets)} of {expected} strips or tiles"
-        )
+        raise request.truncated("slide", f"{name} has {len(offsets)} of {expected} strips or tiles")
     for place, (at, count) in enumerate(zip(offsets[:expected], counts, strict=False)):
         across, down = place % -(-width // columns) * columns, place // -(-width // columns) * rows
-        where = f"of level {number} at x={across}, y={down}"
+        where = f"of {name} at x={across}, y={down}"
         if count == 0 and not sparse:
             raise request.truncated("slide", f"the tile {where} is missing")
         if at + count > size:
