@@ -48,6 +48,9 @@ def block_means(pixels: Pixels, step: int) -> Pixels:
     if step == 1:
         return pixels
     height, width = pixels.shape[:2]
+    if height % step == 0 and width % step == 0:  # many times as fast
+        size = (width // step, height // step)
+        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     padded = np.pad(pixels, ((0, -height % step), (0, -width % step), (0, 0)), mode="constant")
     total = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step, 3)
     sums = total.sum(axis=(1, 3), dtype=np.uint32)

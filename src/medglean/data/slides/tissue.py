@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from medglean.data.slides.slide import Slide
 
-FAINT = 0.02
+FAINT = 0.03
 """Least share of full scale by which tissue differs from glass: below it there is only noise."""
 CERTAIN = 0.12
 """What differs by more than this is tissue whatever Otsu's threshold is: a slide with very dark
@@ -19,8 +19,12 @@ GAP = 0.008
 """Share of the longer side up to which gaps are closed."""
 SMALL = 2e-5
 """Share of the picture below which a piece is dust and a hole is no hole."""
-INK = 0.35
-"""How far a pen's colour is beyond what stains reach; see ``_pen``."""
+BRIGHT = 0.85
+"""Share of the white point above which every channel of glass lies."""
+GREY = 0.06
+"""How far apart the channels of glass are at most, as share of the white point."""
+LEAST_GLASS = 0.01
+"""Share of the picture that must look like glass for the glass's own colour to be taken."""
 
 SAMPLE_PX = 256
 """Side of the squares of level 0 from which the white is taken."""
@@ -33,10 +37,11 @@ def tissue_mask(
 ) -> Bool[np.ndarray, "h w"]:
     """Tell where a small picture of a slide shows tissue.
 
-    Tissue differs from the glass in some colour channel: how much is the largest drop below the
-    white, or the spread between channels, whichever is more. The threshold is Otsu's on that
-    measure, within [0.02, 0.12]; so pale eosin counts, and noise does not. Gaps are closed, dust
-    and pinholes removed. Pen marks of pure blue, green, red or black are left out.
+    Glass is the commonest colour among what is bright and grey. Tissue differs from it in some
+    channel: how much is the largest drop below the glass, or the spread between channels,
+    whichever is more. The threshold is Otsu's on that measure, within [0.03, 0.12]; so pale eosin
+    counts, and noise does not. Gaps are closed, dust and pinholes removed. Pen marks of pure blue,
+    green, red or black are left out.
 
     Parameters
     ----------
@@ -61,12 +66,25 @@ def tissue_mask(
         white = np.percentile(thumbnail.reshape(-1, 3), 99, axis=0) / 255
     light = np.minimum(thumbnail / (255 * np.maximum(white, 1 / 255)), 1).astype(np.float32)
     side = max(thumbnail.shape[:2])
-    light = cv2.GaussianBlur(light, (0, 0), max(0.5, BLUR * side))
+    light = _by_glass(cv2.GaussianBlur(light, (0, 0), max(0.5, BLUR * side)))
     differs = np.maximum(1 - light.min(axis=2), np.ptp(light, axis=2))
     mask = (differs > _threshold(differs)) & ~_pen(light)
     closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, _disc(GAP * side))
     least = max(4.0, SMALL * mask.size)
     return ~_without_small(~_without_small(closed.astype(bool), least), least)
+
+
+def _by_glass(light: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+    """Return light as share of that through glass, where there is some; at most 1.
+
+    The white point is a high percentile and lies above the glass by noise and bright rims.
+    """
+    glass = (light.min(axis=2) > BRIGHT) & (np.ptp(light, axis=2) < GREY)
+    if glass.mean() < LEAST_GLASS:
+        return light
+    levels = np.rint(light[glass] * 255).astype(np.intp)
+    usual = [np.bincount(levels[:, channel], minlength=256).argmax() for channel in range(3)]
+    return np.asarray(np.minimum(light * (255 / np.array(usual)), 1), np.float32)
 
 
 def _threshold(differs: Float[np.ndarray, "h w"]) -> float:
@@ -78,16 +96,17 @@ def _threshold(differs: Float[np.ndarray, "h w"]) -> float:
 def _pen(light: Float[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
     """Return where light is coloured as ink and no stain of tissue is.
 
-    Haematoxylin, eosin and DAB all take more green than red or both others; so what lets green or
-    cyan through more than red by far is green or blue ink, and what is black in every channel is
-    black ink. Red ink is told from eosin by taking all of green and blue and none of red.
+    Haematoxylin takes as much green as red, eosin and DAB more green than red or more blue than
+    either; so what lets through far more green than red is blue, cyan or green ink. Red ink takes
+    all of green and blue and next to no red, black ink takes everything.
     """
     red, green, blue = light[:, :, 0], light[:, :, 1], light[:, :, 2]
-    cool = (green - red > INK) & (blue - red > 0)
-    leaf = (green - red > INK / 3) & (green - blue > INK / 3)
+    bluish = (green - red > 0.14) & (blue - green > 0.25)
+    cyan = (green - red > 0.35) & (blue > red)
+    leaf = (green - red > 0.12) & (green - blue > 0.12)
+    scarlet = (red > 0.75) & (np.maximum(green, blue) < 0.25)
     black = light.max(axis=2) < 0.12
-    scarlet = (red - green > 2 * INK) & (red - blue > 2 * INK) & (green < 0.25)
-    return np.asarray(cool | leaf | black | scarlet)
+    return np.asarray(bluish | cyan | leaf | scarlet | black)
 
 
 def _disc(diameter: float) -> UInt8[np.ndarray, "k k"]:
