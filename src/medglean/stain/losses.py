@@ -257,8 +257,10 @@ def _block_values(plane: Float[Tensor, "b h w"], block_px: int) -> Float[Tensor,
     rows, columns = height // tall, width // wide
     blocks = plane[:, : rows * tall, : columns * wide].reshape(count, rows, tall, columns, wide)
     blocks = blocks.transpose(2, 3).reshape(count, rows * columns, tall * wide)
-    rank = math.ceil(HIGH_PERCENTILE / 100 * blocks.shape[2])
-    return torch.stack([blocks.mean(dim=2), blocks.kthvalue(rank, dim=2).values])
+    above = blocks.shape[2] - math.ceil(HIGH_PERCENTILE / 100 * blocks.shape[2])
+    # not kthvalue, which CUDA has in no form that repeats itself
+    high = blocks.topk(above + 1, dim=2).values[:, :, -1]
+    return torch.stack([blocks.mean(dim=2), high])
 
 
 def _halved(images: Images) -> Images:
@@ -269,11 +271,17 @@ def _halved(images: Images) -> Images:
         taps = F.conv1d(taps[None, None], once[None, None], padding=2)[0, 0]
     count, channels, height, width = images.shape
     planes = images.reshape(count * channels, 1, height, width)
-    planes = F.pad(planes, (BLUR_TIMES,) * 4, mode="reflect")
     kernel = taps.to(images)
-    planes = F.conv2d(planes, kernel[None, None, None, :], stride=(1, 2))
-    planes = F.conv2d(planes, kernel[None, None, :, None], stride=(2, 1))
+    planes = F.conv2d(_mirrored(planes, 3), kernel[None, None, None, :], stride=(1, 2))
+    planes = F.conv2d(_mirrored(planes, 2), kernel[None, None, :, None], stride=(2, 1))
     return planes.reshape(count, channels, *planes.shape[2:])
+
+
+def _mirrored(planes: Tensor, dim: int) -> Tensor:
+    """Add `BLUR_TIMES` mirrored pixels at both ends; torch's own way has no repeatable gradient."""
+    start = planes.narrow(dim, 1, BLUR_TIMES).flip(dim)
+    end = planes.narrow(dim, planes.shape[dim] - 1 - BLUR_TIMES, BLUR_TIMES).flip(dim)
+    return torch.cat([start, planes, end], dim=dim)
 
 
 def _shrunk(images: Images) -> Images:
