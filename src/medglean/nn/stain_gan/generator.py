@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from medglean.errors import UsageError
 from medglean.nn.kernel_attention import KeySums
-from medglean.nn.stain_gan.extent import reach_of, tokens_inside
+from medglean.nn.stain_gan.extent import reach_of
+from medglean.nn.stain_gan.inputs import attention_of, check_image, check_input, cut_inside
 from medglean.nn.stain_gan.skip_attention import AttentionKind, SkipAttention
 from medglean.nn.stain_gan.start import initialise
 from medglean.randomness import key_of, torch_generator
@@ -147,24 +148,19 @@ class StainUNet(nn.Module):
                 out = nn.ConvTranspose2d(below, outer, 4, stride=2, padding=1, bias=n == 1)
                 self.up.append(out)
                 self.up_norm.append(nn.Identity() if n == 1 else nn.BatchNorm2d(outer))
-            if attention != "none":
-                self.attention = nn.ModuleDict(
-                    {
-                        str(n): SkipAttention(
-                            widths[n],
-                            kind=attention,
-                            heads=heads,
-                            head_width=head_width,
-                            features=features,
-                            generator=torch_generator(seed, "random features", n),
-                        )
-                        for n in skips
-                    }
+            initialise(self)  # before the rest, so that a seed starts all variants alike
+            self.attention = nn.ModuleDict()
+            for n in skips:
+                assert attention != "none"
+                self.attention[str(n)] = SkipAttention(
+                    widths[n],
+                    kind=attention,
+                    heads=heads,
+                    head_width=head_width,
+                    features=features,
+                    generator=torch_generator(seed, "random features", n),
                 )
-            else:
-                self.attention = nn.ModuleDict()
             self.film = None if level_channels is None else LevelFilm(level_channels, widths[-1])
-            initialise(self)
 
     def forward(
         self,
@@ -204,7 +200,7 @@ class StainUNet(nn.Module):
             if n < self.halvings:
                 skip = maps.pop()
                 if n in self.skips:
-                    skip = attention_of(self, n)(skip, None if sums is None else sums[n])
+                    skip = attention_of(self.attention, n)(skip, None if sums is None else sums[n])
                 x = torch.cat([skip, x], dim=1)
             x = self.up_norm[n - 1](self.up[n - 1](F.relu(x)))
             if FIRST_DROPOUT <= n < self.halvings:
@@ -239,7 +235,7 @@ class StainUNet(nn.Module):
             return {}
         maps = self._encode(image, self.skips[-1])
         return {
-            n: attention_of(self, n).key_sums(cut_inside(maps[n - 1], image, inside))
+            n: attention_of(self.attention, n).key_sums(cut_inside(maps[n - 1], image, inside))
             for n in self.skips
         }
 
@@ -267,59 +263,6 @@ class StainUNet(nn.Module):
             x = self.down_norm[n](self.down[n](x if n == 0 else F.leaky_relu(x, SLOPE)))
             maps.append(x)
         return maps
-
-
-def attention_of(network: StainUNet, skip: int) -> SkipAttention:
-    """Return the attention on a skip connection that has one."""
-    found = network.attention[str(skip)]
-    assert isinstance(found, SkipAttention)
-    return found
-
-
-def cut_inside(
-    x: Float[Tensor, "b c h w"],
-    image: Float[Tensor, "b 3 H W"],
-    inside: tuple[slice, slice] | None,
-) -> Float[Tensor, "b c i j"]:
-    """Return the part of a feature map whose tokens have their middle inside, in pixels."""
-    if inside is None:
-        return x
-    stride_px = image.shape[2] // x.shape[2]
-    rows, columns = (
-        tokens_inside(part, side=side, stride_px=stride_px)
-        for part, side in zip(inside, image.shape[2:], strict=True)
-    )
-    return x[:, :, rows, columns]
-
-
-def check_image(network: StainUNet, image: Tensor) -> None:
-    """Refuse an image that the network cannot take."""
-    _, channels, *sides = image.shape
-    if channels != 3 or any(side < 1 or side % network.stride_px for side in sides):
-        raise UsageError(
-            f"the generator got an image of (channels, height, width) = {tuple(image.shape[1:])}, "
-            f"expected RGB with sides that are multiples of {network.stride_px}. Pad the image, or "
-            "set fewer generator.halvings."
-        )
-
-
-def check_input(
-    network: StainUNet, image: Tensor, level: Tensor | None, sums: Mapping[int, KeySums] | None
-) -> None:
-    """Refuse an image, level features or sums that do not fit the network."""
-    check_image(network, image)
-    wanted = network.level_channels
-    found = None if level is None else level.shape[-1]
-    if found != wanted:
-        raise UsageError(
-            f"the generator got {found or 'no'} level features, expected {wanted or 'none'}. Use "
-            "the level classifier that it was trained with, or set generator.level_features."
-        )
-    missing = [] if sums is None else [n for n in network.skips if n not in sums]
-    if missing:
-        raise UsageError(
-            f"no sums were given for the skip connection {missing[0]}: pass what key_sums returns."
-        )
 
 
 def _check_numbers(**numbers: int) -> None:

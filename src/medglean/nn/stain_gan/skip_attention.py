@@ -103,7 +103,7 @@ class SkipAttention(nn.Module):
         gain = self.gain.to(joined.dtype)
         bias = self.to_out.bias.to(joined.dtype)
         added = F.linear(joined, gain * self.to_out.weight.to(joined.dtype), gain * bias)
-        return x + added.view(b, h, w, c).permute(0, 3, 1, 2)
+        return added.view(b, h, w, c).permute(0, 3, 1, 2).add_(x)
 
     def key_sums(
         self, x: Float[Tensor, "b c h w"], keep: Bool[Tensor, "b h w"] | None = None
