@@ -11,149 +11,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import UInt8
 
 from medglean.stain.slide.blend import Blender
 from medglean.stain.slide.folder import PartFolder
-from medglean.stain.slide.legend import Legend
-from medglean.stain.slide.painter import OfSlide, Painter, WholeSlide
-from medglean.stain.slide.plan import Box, TilePlan, rounded_up
+from medglean.stain.slide.painter import OfSlide, WholeSlide
+from medglean.stain.slide.plan import Box, rounded_up
 from medglean.stain.slide.pyramid import WHITE, PyramidWriter
-from medglean.stain.slide.regions import DabTables, RegionFinder, cells_of
-from medglean.stain.slide.source import SlideLevel, Tissue
+from medglean.stain.slide.regions import RegionFinder, cells_of
+from medglean.stain.slide.scene import Scene
+from medglean.stain.slide.source import SlideLevel
+from medglean.stain.slide.tally import Tally
 
 AHEAD = 2
 """Windows that are read while one is generated."""
-DAB_LEAST, DAB_STEP, DAB_BINS = -1.0, 0.001, 5000
-"""The histogram of the optical density of DAB."""
 
 Progress = Callable[[int, int], None]
 """Called with the tiles that are done, and all."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What is to be generated.
-
-    Attributes
-    ----------
-    level
-        The slide, at the level that is stained.
-    plan
-        Where tiles lie.
-    tissue
-        What is stained; the rest becomes white.
-    painter
-        The networks.
-    patch_px
-        Height and width of the training images, in which the level's classifier looks.
-    over_slide
-        Whether attention and level features are those of the whole slide.
-    legend
-        Words to draw; None: none.
-    density
-        Optical density of DAB.
-    positive_od
-        From which density on a pixel is positive.
-    """
-
-    level: SlideLevel
-    plan: TilePlan
-    tissue: Tissue
-    painter: Painter
-    patch_px: tuple[int, int]
-    over_slide: bool
-    legend: Legend | None
-    density: DabTables
-    positive_od: float
-
-    @property
-    def gathers_sums(self) -> bool:
-        """Whether the first pass sums up keys and values."""
-        return self.over_slide and self.painter.has_sums
-
-    def tiles(self, first_row: int = 0) -> list[tuple[int, int]]:
-        """Return row and column of the tiles that hold tissue, in order."""
-        plan = self.plan
-        return [
-            (row, column)
-            for row in range(first_row, plan.rows)
-            for column in range(plan.columns)
-            if plan.on_slide(row, column) and self.tissue.any_in(plan.extent(row, column))
-        ]
-
-    def token_tiles(self, first_row: int = 0) -> list[tuple[int, int]]:
-        """Return those whose own core holds tissue: their tokens take part in attention."""
-        plan = self.plan
-        return [tile for tile in self.tiles(first_row) if self.tissue.any_in(plan.core(*tile))]
-
-    def patches(self, first_row: int = 0) -> list[tuple[int, Box]]:
-        """Return the row, and the place, of patches that hold tissue."""
-        height, width = self.patch_px
-        found = []
-        for row in range(first_row, -(-self.plan.slide_px[0] // height)):
-            for column in range(-(-self.plan.slide_px[1] // width)):
-                y, x = row * height, column * width
-                box = Box(y, y + height, x, x + width)
-                if self.tissue.any_in(box):
-                    found.append((row, box))
-        return found
-
-
-@dataclass
-class Tally:
-    """What was counted while a slide was generated.
-
-    Attributes
-    ----------
-    seconds
-        Waiting for the reader, in the networks (first and second pass), blending and counting, in
-        the writer.
-    tissue_px, positive_px
-        Pixels of tissue, and those of them that are DAB-positive.
-    generated_px
-        Pixels that the generator was given, overlaps and all.
-    density
-        Histogram of the optical density of DAB over the tissue.
-    """
-
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(
-            ("reading", "looking", "generating", "blending", "writing"), 0.0
-        )
-    )
-    tissue_px: int = 0
-    positive_px: int = 0
-    generated_px: int = 0
-    density: np.ndarray = field(default_factory=lambda: np.zeros(DAB_BINS, np.int64))
-
-    def count(self, density: np.ndarray, tissue: np.ndarray, positive: np.ndarray) -> None:
-        """Count a block."""
-        place = ((density[tissue] - DAB_LEAST) / DAB_STEP).astype(np.int64)
-        np.clip(place, 0, DAB_BINS - 1, out=place)
-        self.density += np.bincount(place, minlength=DAB_BINS)
-        self.tissue_px += len(place)
-        self.positive_px += int(np.count_nonzero(positive))
-
-    def mean_density(self) -> float | None:
-        """Return the mean density over the tissue."""
-        if not self.tissue_px:
-            return None
-        return float(self.density @ _middles() / self.tissue_px)
-
-    def density_above(self, share: float) -> float | None:
-        """Return the density that a share of the tissue lies below."""
-        if not self.tissue_px:
-            return None
-        reached = np.searchsorted(self.density.cumsum(), share * self.tissue_px)
-        return float(_middles()[min(int(reached), DAB_BINS - 1)])
-
-
-def _middles() -> np.ndarray:
-    return DAB_LEAST + DAB_STEP * (np.arange(DAB_BINS) + 0.5)
 
 
 def read_ahead(
@@ -203,7 +79,8 @@ def look(
             if inside is None:
                 share = float(scene.tissue.inside(box).mean())
                 if share:
-                    whole.add_features(*scene.painter.seen_in(pixels), share)
+                    features, levels = scene.painter.seen_in(pixels)
+                    whole.add_features(features, levels, share)
             else:
                 whole.add_sums(scene.painter.sums_of(pixels, inside))
             tally.seconds["looking"] += time.perf_counter() - start
