@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
@@ -176,7 +177,7 @@ def over_white(
     if raw.shape[2] == 3:
         return raw, np.ones(raw.shape[:2], dtype=bool)
     alpha = raw[:, :, 3]
-    pixels = np.ascontiguousarray(raw[:, :, :3])
+    pixels = np.asarray(cv2.cvtColor(raw, cv2.COLOR_RGBA2RGB), np.uint8)
     if alpha.min() == 255:
         return pixels, np.ones(raw.shape[:2], dtype=bool)
     share = alpha[:, :, None].astype(np.float32) / 255

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
-from medglean.data.slides.slide import Slide
+from medglean.data.slides.slide import Pixels, Slide
+
+Plane = UInt8[np.ndarray, "h w"]
 
 FAINT = 0.03
 """Least share of full scale by which tissue differs from glass: below it there is only noise."""
@@ -63,50 +65,70 @@ def tissue_mask(
     Otsu, IEEE Trans Syst Man Cybern 1979.
     """
     if white is None:
-        white = np.percentile(thumbnail.reshape(-1, 3), 99, axis=0) / 255
-    light = np.minimum(thumbnail / (255 * np.maximum(white, 1 / 255)), 1).astype(np.float32)
+        white = _percentile(_histograms(thumbnail), 99)
     side = max(thumbnail.shape[:2])
-    light = _by_glass(cv2.GaussianBlur(light, (0, 0), max(0.5, BLUR * side)))
-    differs = np.maximum(1 - light.min(axis=2), np.ptp(light, axis=2))
-    mask = (differs > _threshold(differs)) & ~_pen(light)
+    blurred = cv2.GaussianBlur(_divided(thumbnail, white), (0, 0), max(0.5, BLUR * side))
+    light = _by_glass(np.asarray(blurred, np.uint8))
+    planes = red, green, blue = tuple(np.ascontiguousarray(light[:, :, k]) for k in range(3))
+    lightest, darkest = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+    differs = cv2.max(cv2.bitwise_not(darkest), cv2.subtract(lightest, darkest))
+    otsu, _ = cv2.threshold(differs, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    threshold = np.clip(otsu, _of_255(FAINT), _of_255(CERTAIN))
+    mask = (differs > threshold) & ~_pen(*planes, lightest=lightest)
     closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, _disc(GAP * side))
     least = max(4.0, SMALL * mask.size)
     return ~_without_small(~_without_small(closed.astype(bool), least), least)
 
 
-def _by_glass(light: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
-    """Return light as share of that through glass, where there is some; at most 1.
+def _of_255(share: float) -> int:
+    return round(255 * share)
+
+
+def _divided(pixels: Pixels, white: Float[np.ndarray, " 3"]) -> Pixels:
+    """Return light as share of the white, 255 for all of it; 8 bits keep large pictures small."""
+    table = np.arange(256)[:, None] / np.maximum(white, 1 / 255)[None]
+    table = np.rint(np.minimum(table, 255)).astype(np.uint8)
+    return np.asarray(cv2.LUT(pixels, table.reshape(1, 256, 3)), np.uint8)
+
+
+def _by_glass(light: Pixels) -> Pixels:
+    """Return light as share of that through glass, where there is some.
 
     The white point is a high percentile and lies above the glass by noise and bright rims.
     """
-    glass = (light.min(axis=2) > BRIGHT) & (np.ptp(light, axis=2) < GREY)
+    lowest, highest = light.min(axis=2), light.max(axis=2)
+    glass = (lowest > _of_255(BRIGHT)) & (highest - lowest < _of_255(GREY))
     if glass.mean() < LEAST_GLASS:
         return light
-    levels = np.rint(light[glass] * 255).astype(np.intp)
-    usual = [np.bincount(levels[:, channel], minlength=256).argmax() for channel in range(3)]
-    return np.asarray(np.minimum(light * (255 / np.array(usual)), 1), np.float32)
+    return _divided(light, _histograms(light[glass][None]).argmax(axis=1) / 255)
 
 
-def _threshold(differs: Float[np.ndarray, "h w"]) -> float:
-    levels = np.rint(np.clip(differs, 0, 1) * 255).astype(np.uint8)
-    otsu, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    return float(np.clip(otsu / 255, FAINT, CERTAIN))
-
-
-def _pen(light: Float[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
+def _pen(red: Plane, green: Plane, blue: Plane, *, lightest: Plane) -> Bool[np.ndarray, "h w"]:
     """Return where light is coloured as ink and no stain of tissue is.
 
     Haematoxylin takes as much green as red, eosin and DAB more green than red or more blue than
     either; so what lets through far more green than red is blue, cyan or green ink. Red ink takes
     all of green and blue and next to no red, black ink takes everything.
     """
-    red, green, blue = light[:, :, 0], light[:, :, 1], light[:, :, 2]
-    bluish = (green - red > 0.14) & (blue - green > 0.25)
-    cyan = (green - red > 0.35) & (blue > red)
-    leaf = (green - red > 0.12) & (green - blue > 0.12)
-    scarlet = (red > 0.75) & (np.maximum(green, blue) < 0.25)
-    black = light.max(axis=2) < 0.12
+    over_red = cv2.subtract(green, red)  # 0 where there is more red
+    bluish = (over_red > _of_255(0.14)) & (cv2.subtract(blue, green) > _of_255(0.25))
+    cyan = (over_red > _of_255(0.35)) & (blue > red)
+    leaf = (over_red > _of_255(0.12)) & (cv2.subtract(green, blue) > _of_255(0.12))
+    scarlet = (red > _of_255(0.75)) & (cv2.max(green, blue) < _of_255(0.25))
+    black = lightest < _of_255(0.12)
     return np.asarray(bluish | cyan | leaf | scarlet | black)
+
+
+def _histograms(pixels: Pixels) -> Int[np.ndarray, "3 256"]:
+    """Return how often each channel has each value."""
+    counts = [cv2.calcHist([pixels], [k], None, [256], [0, 256])[:, 0] for k in range(3)]
+    return np.rint(np.stack(counts)).astype(np.int64)
+
+
+def _percentile(counts: Int[np.ndarray, "3 256"], percentile: float) -> Float[np.ndarray, " 3"]:
+    """Return the value, as share of 255, that so many per cent of a channel do not exceed."""
+    reached = counts.cumsum(axis=1) >= percentile / 100 * counts.sum(axis=1, keepdims=True)
+    return np.asarray(np.maximum(reached.argmax(axis=1), 1) / 255)
 
 
 def _disc(diameter: float) -> UInt8[np.ndarray, "k k"]:
@@ -149,12 +171,8 @@ def slide_white(slide: Slide, *, percentile: float = 99.0) -> Float[np.ndarray, 
     counts = np.zeros((3, 256), dtype=np.int64)
     for x, y, w, h in _samples(slide.size_px):
         pixels, covered = slide.read_covered(0, x, y, w, h)
-        for channel in range(3):
-            counts[channel] += np.bincount(pixels[:, :, channel][covered], minlength=256)
-    if not counts.any():
-        return np.ones(3)
-    reached = counts.cumsum(axis=1) >= percentile / 100 * counts.sum(axis=1, keepdims=True)
-    return np.asarray(np.maximum(reached.argmax(axis=1), 1) / 255)
+        counts += _histograms(pixels if covered.all() else pixels[covered][None])
+    return _percentile(counts, percentile) if counts.any() else np.ones(3)
 
 
 def _samples(size_px: tuple[int, int]) -> list[tuple[int, int, int, int]]:
