@@ -121,7 +121,7 @@ def _pen(red: Plane, green: Plane, blue: Plane, *, lightest: Plane) -> Bool[np.n
 
 def _histograms(pixels: Pixels) -> Int[np.ndarray, "3 256"]:
     """Return how often each channel has each value."""
-    counts = [cv2.calcHist([pixels], [k], None, [256], [0, 256])[:, 0] for k in range(3)]
+    counts = [cv2.calcHist([pixels], [k], None, [256], [0, 256]).ravel() for k in range(3)]
     return np.rint(np.stack(counts)).astype(np.int64)
 
 
