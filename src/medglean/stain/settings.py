@@ -31,8 +31,8 @@ class _Settings(BaseModel):
 class AugmentSettings(_Settings):
     """Random changes of training pairs; geometry is the same for both images of a pair."""
 
-    crop_px: int | None = Field(default=512, ge=16)
-    """Side of the square that is cut from a pair at a random place; none: whole images."""
+    crop_px: int | None = Field(default=None, ge=16)
+    """Side of the square that is cut from a pair at a random place; by default whole images."""
     crops_per_image: int = Field(default=1, ge=1)
     """How many crops of a pair an epoch has."""
     flips: bool = True
