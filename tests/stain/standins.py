@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from tests.stain.tiny import Opened
+from torch import nn
 
 from medglean.stain.levels import JUDGE
 from medglean.stain.model import Stainer
@@ -44,7 +45,7 @@ def known_stainer(
         answers[image_of(pairs, [row])[0].tobytes()] = change(target_of(pairs, [row])[0])
     return Known(
         start.preset,
-        {JUDGE: None} if judge else {},
+        {JUDGE: nn.Linear(1, 1)} if judge else {},
         np.array([0.8, 0.8, 0.8]),
         np.array(colour),
         "",

@@ -30,6 +30,7 @@ from medglean.measure.images import psnr, ssim
 from medglean.stain import assess_notes as notes
 from medglean.stain.assess import PairTable, StainAssessment, assess_pairs
 from medglean.stain.levels import JUDGE
+from medglean.stain.likeness import Features, of_all, open_likeness, together, why_not
 from medglean.stain.measures import PairMeasures, pair_measures
 from medglean.stain.model import Stainer
 from medglean.stain.optics import apply_white
@@ -67,12 +68,15 @@ class Made:
         Some of the images, by their row.
     cpu_seconds
         Of this process while generating, per image.
+    features
+        Of generated and real images, in the order of rows, where there are weights for them.
     """
 
     rows: Rows
     table: PairTable
     kept: Mapping[int, Kept]
     cpu_seconds: float
+    features: Features | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,8 @@ def measure_rows(
         Rows whose generated image is kept.
     """
     plain = _without_white(stainer)
+    likeness = open_likeness(stainer.preset, stainer.device)
+    features: list[Features] = []
     wanted = {int(row) for row in keep}
     found: list[dict[str, float]] = []
     kept: dict[int, Kept] = {}
@@ -159,6 +165,10 @@ def measure_rows(
         judged = _judged(stainer, generated, target_of(pairs, some))
         for place, row in enumerate(map(int, some)):
             numbers, one = _measured(stainer, pairs, row, generated[place])
+            real = as_colours(stored_of(pairs, row))
+            numbers |= likeness.of_pair(one.generated, real)
+            seen = likeness.features(one.generated, real)
+            features += [] if seen is None else [seen]
             found.append(numbers | {name: one_of[place] for name, one_of in judged.items()})
             if row in wanted:
                 kept[row] = one
@@ -166,7 +176,13 @@ def measure_rows(
             progress(len(found), len(rows))
     columns = list(found[0]) if found else ["psnr", "ssim"]
     table = {name: np.array([one[name] for one in found], dtype=np.float64) for name in columns}
-    return Made(np.asarray(rows, dtype=np.int64), table, kept, spent / max(1, len(rows)))
+    return Made(
+        np.asarray(rows, dtype=np.int64),
+        table,
+        kept,
+        spent / max(1, len(rows)),
+        together(features),
+    )
 
 
 def assessed(
@@ -175,7 +191,6 @@ def assessed(
     preset: StainPreset,
     *,
     problems: Sequence[Problem] = (),
-    whole: Mapping[str, tuple[float, str]] | None = None,
 ) -> Measured:
     """Turn numbers of pairs into measures with intervals.
 
@@ -187,13 +202,13 @@ def assessed(
         Names the levels, and seeds the resamples.
     problems
         Pairs that correlate badly.
-    whole
-        As for `medglean.stain.assess.assess_pairs`.
     """
     rows = made.rows
     names = preset.level.names
     groups = pairs.images.groups[rows]
-    assessment = assess_pairs(made.table, groups, levels=names, whole=whole, seed=preset.fit.seed)
+    assessment = assess_pairs(
+        made.table, groups, levels=names, whole=of_all(made.features), seed=preset.fit.seed
+    )
     levels = made.table["level"]
     told = (
         *notes.on_flat(assessment.metrics),
@@ -201,6 +216,7 @@ def assessed(
         *notes.on_levels(levels),
         *notes.on_judge(assessment.metrics, judge="judged.real" in made.table),
         *notes.on_registration(len(problems), len(rows)),
+        *notes.on_perceptual(why_not(preset)),
     )
     return Measured(
         made,

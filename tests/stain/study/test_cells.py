@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.stain.tiny import run_folder
 
+from medglean.stain.likeness import Features
 from medglean.stain.measured import Kept, Made
 from medglean.stain.study.cells import Cell, joined, read_cell, write_cell
 from medglean.stain.study.rows import Cost
@@ -54,3 +57,14 @@ def test_folds_are_joined_in_the_order_of_rows():
 def test_a_pair_in_two_folds_is_refused():
     with pytest.raises(ValueError, match="found one in two"):
         joined([cell([1, 2]), cell([2])])
+
+
+def test_features_are_kept_with_a_cell(start, tmp_path):
+    one = cell([3, 5])
+    features = Features(np.ones((2, 4)), np.zeros((2, 4)), np.ones((2, 3)))
+    with run_folder(tmp_path / "run", start) as run:
+        write_cell(run, "cells/a", Cell(replace(one.made, features=features), one.cost))
+        again = read_cell(run, "cells/a", shown=[])
+
+    np.testing.assert_array_equal(again.made.features.generated, np.ones((2, 4)))
+    assert joined([again, cell([1])]).made.features.real.shape == (2, 4)

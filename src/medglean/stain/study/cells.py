@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from medglean.runs.rundir import RunFolder
+from medglean.stain.likeness import Features, together
 from medglean.stain.measured import Kept, Made
 from medglean.stain.study.rows import Cost
 
@@ -62,7 +63,12 @@ def read_cell(run: RunFolder, name: str, shown: Sequence[int]) -> Cell | None:
         for column in frame.columns
         if column != "row"
     }
-    return Cell(Made(rows, table, kept, float(facts["cpu_seconds"])), Cost(**facts["cost"]))
+    features = None
+    if (run.path / f"{name}.npz").is_file():
+        with np.load(run.path / f"{name}.npz", allow_pickle=False) as stored:
+            features = Features(**{part: stored[part] for part in stored.files})
+    made = Made(rows, table, kept, float(facts["cpu_seconds"]), features)
+    return Cell(made, Cost(**facts["cost"]))
 
 
 def write_cell(run: RunFolder, name: str, cell: Cell) -> None:
@@ -75,6 +81,10 @@ def write_cell(run: RunFolder, name: str, cell: Cell) -> None:
         png = io.BytesIO()
         Image.fromarray(one.generated).save(png, format="PNG")
         run.write(f"{name}-{row}.png", png.getvalue())
+    if cell.made.features is not None:
+        arrays = io.BytesIO()
+        np.savez(arrays, **vars(cell.made.features))
+        run.write(f"{name}.npz", arrays.getvalue())
     facts = {
         "cpu_seconds": cell.made.cpu_seconds,
         "cost": vars(cell.cost),
@@ -108,4 +118,6 @@ def joined(cells: Sequence[Cell]) -> Cell:
         round(np.mean([cell.cost.steps for cell in cells])),
         round(np.mean([cell.cost.weights for cell in cells])),
     )
-    return Cell(Made(rows[order], table, kept, float(cpu)), cost)
+    # FID and inception score do not depend on the order of images
+    features = together([c.made.features for c in cells if c.made.features is not None])
+    return Cell(Made(rows[order], table, kept, float(cpu), features), cost)

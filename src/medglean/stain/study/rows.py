@@ -17,6 +17,7 @@ from medglean.files import sha256_of_json
 from medglean.runs.preset import changed
 from medglean.runs.rundir import RunFolder
 from medglean.stain.levels import JUDGE, LEVEL
+from medglean.stain.likeness import why_not
 from medglean.stain.model import Stainer, make_stainer
 from medglean.stain.networks import networks_of
 from medglean.stain.pairs import Chosen, Pairs
@@ -117,9 +118,12 @@ def network_key(name: str, preset: StainPreset) -> str:
 def cell_key(row: Row, fold: Fold, pairs: Pairs) -> str:
     """Return a hash of all that decides a row's numbers in a fold."""
     tables = {"method", "white", "measure", "images", "level"}
+    settings = row.preset.model_dump(mode="json", include=tables)
+    settings["measure"].pop("perceptual_weights")  # a folder may move
     return sha256_of_json(
         {
-            "preset": row.preset.model_dump(mode="json", include=tables),
+            "preset": settings,
+            "left out": sorted(why_not(row.preset)),
             "seed": row.preset.fit.seed,
             "precision": row.preset.predict.precision,
             "networks": [trained_by(name, row.preset) for name in row.networks],
