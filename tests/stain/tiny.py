@@ -38,7 +38,7 @@ SETTINGS = {
         "attention": {"skips": [3], "heads": 2, "head_width": 4, "features": 8},
     },
     "discriminator": {"width": 4, "layers": 2},
-    "level": {"architecture": "tiny", "size_px": 32, "fit": {**FIT, "max_steps": 2}},
+    "level": {"architecture": "tiny", "size_px": 32, "fit": FIT},
     "fit": FIT,
     "slide": {"tile_px": 64},
     "predict": {"precision": "32-true"},

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from medglean.nn.stain_gan import PatchDiscriminator, StainUNet
+from medglean.randomness import key_of
 from medglean.stain.levels import JUDGE, LEVEL, LevelClassifier, check_size
 from medglean.stain.settings import StainPreset
 
@@ -59,7 +60,9 @@ def build_network(name: str, preset: StainPreset, *, seed: int = 0) -> nn.Module
     levels = len(preset.level.names)
     if name in (LEVEL, JUDGE):
         check_size(preset)
-        return LevelClassifier(preset.level.architecture, levels=levels, seed=seed)
+        # a judge that begins as the other classifier did would be less of an outsider
+        own = seed if name == LEVEL else key_of(seed, name)
+        return LevelClassifier(preset.level.architecture, levels=levels, seed=own)
     if name == GENERATOR:
         generator, attention = preset.generator, preset.generator.attention
         return StainUNet(

@@ -80,12 +80,12 @@ def _fixed(network: nn.Module) -> Iterator[None]:
     alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
     weights = [each for each in network.parameters() if each.requires_grad and alone]
     for weight in weights:
-        weight.requires_grad_(requires_grad=False)
+        weight.requires_grad = False
     try:
         yield
     finally:
         for weight in weights:
-            weight.requires_grad_(requires_grad=True)
+            weight.requires_grad = True
 
 
 def _critic(
