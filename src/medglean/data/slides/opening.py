@@ -66,8 +66,7 @@ def _tiff(request: Request, cache_bytes: int) -> Slide:
     from medglean.data.slides.by_tifffile import open_by_tifffile
     from medglean.data.slides.tiff_check import check_tiff
 
-    facts = check_tiff(request)
-    if facts.only_tifffile or detected(request) in (None, "generic-tiff"):
+    if check_tiff(request, detected(request)):
         return open_by_tifffile(request, cache_bytes=cache_bytes)
     return open_by_openslide(request, cache_bytes=cache_bytes)
 

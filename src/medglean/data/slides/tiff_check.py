@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import tifffile
@@ -12,25 +11,24 @@ from medglean.data.readers.tiff import opened_tiff
 
 Page = Any  # a tifffile.TiffPage
 
-SPARSE = ("is_philips", "is_bif", "is_scn", "is_ndpi")
-"""Kinds of slides whose scanners leave out tiles where they saw nothing."""
+DENSE = (None, "generic-tiff", "aperio")
+"""Kinds of slides in which every tile must be there. Other scanners leave out tiles where they saw
+nothing, and their levels are for OpenSlide to find."""
 
 
-@dataclass(frozen=True)
-class TiffFacts:
-    """What the directories say.
-
-    Attributes
-    ----------
-    only_tifffile
-        Whether OpenSlide would miss levels: an OME-TIFF, or a pyramid in SubIFDs.
-    """
-
-    only_tifffile: bool
-
-
-def check_tiff(request: Request) -> TiffFacts:
+def check_tiff(request: Request, vendor: str | None) -> bool:
     """Refuse a TIFF that is no complete slide of 8-bit RGB.
+
+    Parameters
+    ----------
+    vendor
+        What OpenSlide takes the file for; ``None``: no slide.
+
+    Returns
+    -------
+    bool
+        Whether tifffile is to read it: an OME-TIFF or a pyramid in SubIFDs, of which OpenSlide
+        would miss levels, or no scanner's format.
 
     Raises
     ------
@@ -39,23 +37,26 @@ def check_tiff(request: Request) -> TiffFacts:
         beyond the end of the file.
     """
     with opened_tiff(request) as file:
-        levels = level_pages(request, file)
-        sparse = any(getattr(file, name, False) for name in SPARSE)
-        for number, page in enumerate(levels):
-            _check_colour(request, number, page)
-            _check_tiles(request, f"level {number}", page, sparse=sparse)
-        seen = {page.offset for page in levels}
-        for number in range(len(file.pages)):  # levels that only OpenSlide takes for such
+        if not len(file.pages):
+            raise request.truncated("TIFF", "no page")
+        first: Page = file.pages[0]
+        own = bool(file.is_ome) or bool(first.subifds) or vendor in (None, "generic-tiff")
+        seen = set()
+        if own or vendor in DENSE:
+            for number, page in enumerate(level_pages(request, file)):
+                _check_colour(request, number, page)
+                _check_tiles(request, f"level {number}", page)
+                seen.add(page.offset)
+        for number in range(len(file.pages)):
             other: Page = file.pages[number]
             if other.offset not in seen and other.is_tiled:
-                _check_tiles(request, f"page {number}", other, sparse=sparse)
-        in_subifds = bool(file.pages[0].subifds) if len(file.pages) else False
-        return TiffFacts(bool(file.is_ome) or in_subifds)
+                _check_tiles(request, f"page {number}", other, sparse=vendor not in DENSE)
+        return own
 
 
 def level_pages(request: Request, file: tifffile.TiffFile) -> list[Page]:
     """Return the pages of a slide's levels, the largest first."""
-    if not len(file.pages) or not file.series:
+    if not file.series:
         raise request.truncated("TIFF", "no page")
     pages = []
     for number, level in enumerate(file.series[0].levels):
@@ -84,20 +85,22 @@ def _check_colour(request: Request, number: int, page: Page) -> None:
         )
 
 
-def _check_tiles(request: Request, name: str, page: Page, *, sparse: bool) -> None:
+def _check_tiles(request: Request, name: str, page: Page, *, sparse: bool = False) -> None:
     size = request.path.stat().st_size
-    offsets, counts = page.dataoffsets, page.databytecounts
-    height, width = page.imagelength, page.imagewidth
     rows, columns = page.chunks[:2]
-    expected = -(-height // rows) * -(-width // columns)
-    if len(offsets) != len(counts) or len(offsets) < expected:
+    across = -(-page.imagewidth // columns)
+    expected = -(-page.imagelength // rows) * across
+    offsets, counts = page.dataoffsets, page.databytecounts
+    if not sparse and (len(offsets) != len(counts) or len(offsets) < expected):
         raise request.truncated("slide", f"{name} has {len(offsets)} of {expected} strips or tiles")
-    for place, (at, count) in enumerate(zip(offsets[:expected], counts, strict=False)):
-        across, down = place % -(-width // columns) * columns, place // -(-width // columns) * rows
-        where = f"of {name} at x={across}, y={down}"
+
+    def where(place: int) -> str:
+        down, right = divmod(place, across)
+        return f"the tile of {name} at x={right * columns}, y={down * rows}"
+
+    for place, (at, count) in enumerate(zip(offsets, counts, strict=False)):
         if count == 0 and not sparse:
-            raise request.truncated("slide", f"the tile {where} is missing")
+            raise request.truncated("slide", f"{where(place)} is missing")
         if at + count > size:
-            raise request.truncated(
-                "slide", f"the tile {where} lies beyond the end of the file at byte {size:,}"
-            )
+            told = f"{where(place)} lies beyond the end of the file at byte {size:,}"
+            raise request.truncated("slide", told)
