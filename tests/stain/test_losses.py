@@ -77,6 +77,8 @@ def test_level_loss_skips_images_without_a_level():
     by_hand = (math.log(math.e + math.e**2 + 1) - 2 + math.log(3)) / 2
     assert loss.item() == pytest.approx(by_hand)
     assert logits.grad[1].tolist() == [0, 0, 0]
+    alone = level_loss(logits, torch.tensor([-1, -1, 2]))
+    assert alone.item() == pytest.approx(math.log(3))
 
 
 def test_level_loss_of_no_level_is_0_and_has_a_gradient_of_0():
