@@ -105,10 +105,11 @@ def _models() -> dict[str, type[BaseModel]]:
     from medglean.classify.settings import ClassifyPreset
     from medglean.curate.settings import CuratePreset
     from medglean.curate.study.settings import EnrichStudyPreset
+    from medglean.stain.settings import StainPreset
 
     return {
         model.model_fields["task"].default: model
-        for model in (AnomalyPreset, ClassifyPreset, CuratePreset, EnrichStudyPreset)
+        for model in (AnomalyPreset, ClassifyPreset, CuratePreset, EnrichStudyPreset, StainPreset)
     }
 
 

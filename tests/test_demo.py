@@ -23,6 +23,19 @@ def test_the_whole_pipeline_ends_in_a_report(tmp_path):
             "fit.precision=32-true",
             "predict.precision=32-true",
         ),
+        stain_slides=8,
+        stain_overrides=(
+            "images.size_px=[32, 32]",
+            "augment.crop_px=16",
+            "slide.tile_px=64",
+            "generator.width=4",
+            "level.size_px=32",
+            "level.fit.epochs=1",
+            "level.fit.precision=32-true",
+            "fit.max_steps=2",
+            "fit.precision=32-true",
+            "predict.precision=32-true",
+        ),
         say=said.append,
     )
 
@@ -34,7 +47,9 @@ def test_the_whole_pipeline_ends_in_a_report(tmp_path):
     assert any("AUROC" in line for line in said)
     assert any("known outlines: Dice" in line for line in said)
     assert any(line.endswith(str(tmp_path / "demo/anomaly/report.html")) for line in said)
-    for part in ("audit", "worklist", "run", "evaluation", "anomaly", "brightness"):
+    assert any("mean colour" in line for line in said)
+    assert any(line.endswith(str(tmp_path / "demo/stain/report.html")) for line in said)
+    for part in ("audit", "worklist", "run", "evaluation", "anomaly", "brightness", "stain"):
         assert (tmp_path / "demo" / part / "done").is_file()
     with pytest.raises(RunFolderError, match=r"demo: not empty"):
         run_demo(tmp_path / "demo", say=said.append)

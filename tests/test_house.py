@@ -240,12 +240,14 @@ def preset_models():
     from medglean.classify.settings import ClassifyPreset
     from medglean.curate.settings import CuratePreset
     from medglean.curate.study.settings import EnrichStudyPreset
+    from medglean.stain.settings import StainPreset
 
     return {
         "anomaly": AnomalyPreset,
         "classify": ClassifyPreset,
         "curate": CuratePreset,
         "enrich-study": EnrichStudyPreset,
+        "stain": StainPreset,
     }
 
 

@@ -6,16 +6,16 @@ Importing this loads pandas; torch is loaded only by the functions that need it.
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from medglean.capabilities import Found, capability_of
 from medglean.capabilities import capability as find_capability
-from medglean.capabilities import capability_of
 from medglean.console import progress
 from medglean.data.manifest import Manifest
-from medglean.errors import Problem, UsageError
+from medglean.errors import UsageError
+from medglean.given import as_manifest, images_given
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from medglean.runs.report import Report
 
 ENGINES = ("local", "ray")
+PICTURES = (".tif", ".tiff", ".dzi")
+"""Ends of names that are one file and no folder, where a slide is stained."""
 
 
 def index(
@@ -266,30 +268,50 @@ def predict(
     accelerator: str = "auto",
     keep_ids: bool = False,
     key_file: str | Path | None = None,
+    overrides: Sequence[str] = (),
     command: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Apply a trained run to a folder of images or to a manifest.
+    """Apply a trained run to a folder of images, a manifest or one image.
 
     Parameters
     ----------
     run
         Folder of a finished training run.
     source
-        A folder, which is indexed first; a manifest's file; or a manifest.
+        A folder, which is indexed first; a manifest's file; a manifest; or one image or slide.
     out
-        Folder to make: predictions, problems, log.
+        Folder to make: predictions, problems, log. For a stain of one slide it may be the file to
+        write, such as ``stained.ome.tif``.
     resume
         Go on where an earlier call stopped.
+    overrides
+        Settings to change while applying, such as ``"slide.mpp=0.5"``; for stains.
+
+    Raises
+    ------
+    UsageError
+        If the run's capability takes no settings here, or writes no single file.
     """
     kind = capability_of(Path(run))
     words = sys.argv if command is None else command
-    problems: list[Problem] = []
-    if isinstance(source, Manifest):
-        given = source
-    elif Path(source).is_dir():
-        given, problems = _indexed(Path(source), keep_ids, key_file, workers)
-    else:
-        given = Manifest.read(source)
+    if overrides and kind.name != "stain":
+        raise UsageError(
+            f"{overrides[0]!r}: settings can be changed while applying a stain, and {run} is of "
+            f"{kind.name!r}. Leave it out, or train again."
+        )
+    changes = {"overrides": overrides} if overrides else {}
+    if Path(out).suffix.lower() in PICTURES:
+        return _predict_file(
+            kind,
+            Path(run),
+            source,
+            out=Path(out),
+            command=words,
+            resume=resume,
+            accelerator=accelerator,
+            **changes,
+        )
+    given, problems = images_given(source, keep_ids=keep_ids, key_file=key_file, workers=workers)
     with progress("scoring images") as tell:
         return kind.verbs.apply(
             Path(run),
@@ -301,21 +323,28 @@ def predict(
             accelerator=accelerator,
             told=problems,
             progress=tell,
+            **changes,
         )
 
 
-def _indexed(
-    folder: Path, keep_ids: bool, key_file: str | Path | None, workers: int
-) -> tuple[Manifest, list[Problem]]:
-    with tempfile.TemporaryDirectory(prefix="medglean-") as place:
-        made = index(
-            folder,
-            out=Path(place) / "manifest.parquet",
-            keep_ids=keep_ids,
-            key_file=key_file,
-            workers=workers,
+def _predict_file(
+    kind: Found,
+    run: Path,
+    source: str | Path | Manifest,
+    *,
+    out: Path,
+    **how: Any,  # noqa: ANN401 - handed on as they came
+) -> pd.DataFrame:
+    """Apply a stain to one slide, and write one file and what belongs beside it."""
+    if kind.name != "stain" or isinstance(source, Manifest) or Path(source).is_dir():
+        raise UsageError(
+            f"{out}: a single file is written for a stain of one slide, and this is a run of "
+            f"{kind.name!r} on {source}. Name a folder with --out."
         )
-        return Manifest.read(Path(place) / "manifest.parquet"), made.problems
+    from medglean.stain.task import apply_to_slide
+
+    with progress("staining") as tell:
+        return apply_to_slide(run, Path(source), out=out, progress=tell, **how)
 
 
 def evaluate(
@@ -351,8 +380,3 @@ def evaluate(
             accelerator=accelerator,
             progress=tell,
         )
-
-
-def as_manifest(given: str | Path | Manifest) -> Manifest:
-    """Return a manifest, read from its file where that is given."""
-    return given if isinstance(given, Manifest) else Manifest.read(given)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from medglean.runs.preset import Preset
     from medglean.runs.report import Report
 
-CAPABILITIES = ("classify", "anomaly")
-_PRESETS = {"classify": "ClassifyPreset", "anomaly": "AnomalyPreset"}
+CAPABILITIES = ("classify", "anomaly", "stain")
+_PRESETS = {"classify": "ClassifyPreset", "anomaly": "AnomalyPreset", "stain": "StainPreset"}
 
 
 class Verbs(Protocol):

@@ -17,6 +17,7 @@ class Capability(StrEnum):
 
     classify = "classify"
     anomaly = "anomaly"
+    stain = "stain"
 
 
 class Frames(StrEnum):
@@ -55,6 +56,7 @@ class Study(StrEnum):
     floor = "floor"
     enrich = "enrich"
     wolleb2022 = "wolleb2022"
+    bci2024 = "bci2024"
 
 
 Data = Annotated[Path, typer.Argument(help="Manifest: CSV or Parquet, one row per image.")]

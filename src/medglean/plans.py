@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from medglean.api import as_manifest
 from medglean.capabilities import capability as find_capability
 from medglean.data.manifest import Manifest
+from medglean.given import as_manifest
 
 
 def training(

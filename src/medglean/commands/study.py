@@ -44,7 +44,7 @@ def study(
     out: Out = Path("study"),
     preset: Annotated[
         str | None,
-        typer.Option(help="Recipe; by default cxr-small, enrich-small or brain-small."),
+        typer.Option(help="Recipe; by default the small one of the study."),
     ] = None,
     seed: Seed = None,
     resume: Resume = False,
@@ -55,19 +55,19 @@ def study(
 
     `floor` sets a network beside what needs no network. `enrich` compares ways of choosing the
     images to label by what is learnt from them. `wolleb2022` compares methods that map where the
-    disease is.
+    disease is. `bci2024` compares virtual stains.
 
     Example: medglean study enrich clips.parquet -o runs/clips labels.positive=ill
     """
-    from medglean import studies
+    from medglean.studies import run_study
 
-    run = getattr(studies, name.value)
-    key = "seed" if name is Study.enrich else "fit.seed"
-    found = run(
+    found = run_study(
+        name.value,
         data,
-        **({} if preset is None else {"preset": preset}),
+        preset=preset,
         out=out,
-        overrides=[*([] if seed is None else [f"{key}={seed}"]), *(overrides or [])],
+        overrides=overrides or [],
+        seed=seed,
         resume=resume,
         cache=cache,
         workers=workers,

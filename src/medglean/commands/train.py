@@ -73,8 +73,11 @@ def train(
 
 def predict(
     run: Run,
-    source: Annotated[Path, typer.Argument(help="Folder of images, or a manifest.")],
+    source: Annotated[Path, typer.Argument(help="Folder of images, manifest, image or slide.")],
     out: Out,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="For stains: settings, such as slide.mpp=0.5.")
+    ] = None,
     device: OnDevice = Device.auto,
     resume: Resume = False,
     keep_ids: KeepIds = False,
@@ -82,6 +85,8 @@ def predict(
     workers: Workers = 2,
 ) -> None:
     """Apply a trained run to images, labelled or not.
+
+    For a stain of one slide --out may be the file to write, which ends in .ome.tif.
 
     Example: medglean predict runs/first new-scans/ -o predictions/
     """
@@ -96,7 +101,11 @@ def predict(
         accelerator=device.value,
         keep_ids=keep_ids,
         key_file=key_file,
+        overrides=overrides or [],
     )
+    if not out.is_dir():
+        say(f"Synthetic, research use only, never a diagnosis: {out}")
+        return
     say(f"{len(table):,} images were scored. Research use only, never a diagnosis.")
     say(f"Predictions: {out / 'predictions.csv'}; problems: {out / 'problems.csv'}")
 

@@ -10,6 +10,7 @@ from medglean.data.phantom.brain_set import write_brain
 from medglean.data.phantom.cxr import cxr_image
 from medglean.data.phantom.cxr_set import write_cxr
 from medglean.data.phantom.sets import write_all, write_stain, write_ultrasound
+from medglean.data.phantom.slide import write_slide
 from medglean.data.phantom.stain import stain_pair
 from medglean.data.phantom.ultrasound import ultrasound_frame
 
@@ -21,6 +22,7 @@ __all__ = [
     "write_all",
     "write_brain",
     "write_cxr",
+    "write_slide",
     "write_stain",
     "write_ultrasound",
 ]
