@@ -7,6 +7,7 @@ the slide.
 from __future__ import annotations
 
 import math
+import re
 import threading
 import xml.etree.ElementTree as ET
 from collections import OrderedDict
@@ -69,6 +70,10 @@ def _mpp(file: tifffile.TiffFile, page: Page) -> tuple[float, float] | None:
     """Return micrometres per pixel along y and x, ``None`` where nothing sensible is stated."""
     if file.is_ome:
         return _mpp_of_ome(file.ome_metadata or "")
+    if file.is_svs:
+        stated = re.search(r"\|\s*MPP\s*=\s*([0-9]*\.?[0-9]+)", str(page.description))
+        mpp_of_both = float(stated[1]) if stated else 0.0
+        return (mpp_of_both, mpp_of_both) if mpp_of_both > 0 else None
     if page.tags.get("XResolution") is None or page.resolutionunit not in (2, 3):
         return None
     unit_um = {2: 25_400.0, 3: 10_000.0}[int(page.resolutionunit)]
