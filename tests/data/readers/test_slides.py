@@ -103,6 +103,21 @@ def test_beyond_the_budget_a_region_or_a_smaller_level_is_named(svs):
         read(f"{svs}#level=0,w=1200", budget_bytes=1 << 20)
 
 
+def test_what_was_not_scanned_is_told(tmp_path):
+    pixels = np.full((64, 64, 4), 200, np.uint8)
+    pixels[:16, :, 3] = 0
+    pixels[16:, :, 3] = 255
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=["unassalpha"], metadata=None)
+
+    picture = read(f"{path}#level=0")
+
+    assert picture.warnings == ("25 % of the region holds nothing that was scanned; it is white.",)
+    assert (picture.values[:, :16] == 255).all()
+    assert (picture.values[:, 16:] == 200).all()
+    assert read(f"{path}#level=0,y=16").warnings == ()
+
+
 def test_probe_tells_the_size_of_level_0(svs, pyramid):
     for path, size_px in ((svs, (1100, 1500)), (pyramid[0], (200, 300))):
         header = probe(path)

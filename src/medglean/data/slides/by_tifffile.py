@@ -109,9 +109,13 @@ class _TiffSource:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, int], Tile] = OrderedDict()
         self._kept_bytes, self._cache_bytes = 0, cache_bytes
-        self.pages = level_pages(request, self.file)
-        for page in self.pages:
-            self._check_segment(page)
+        try:
+            self.pages = level_pages(request, self.file)
+            for page in self.pages:
+                self._check_segment(page)
+        except BaseException:
+            self.close()
+            raise
 
     def _check_segment(self, page: Page) -> None:
         need = math.prod(page.chunks)
