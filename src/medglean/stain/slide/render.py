@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -27,6 +27,8 @@ from medglean.stain.slide.tally import Tally
 
 AHEAD = 2
 """Windows that are read while one is generated."""
+BEHIND = 2
+"""Tiles that may still have to be finished while one is generated."""
 
 Progress = Callable[[int, int], None]
 """Called with the tiles that are done, and all."""
@@ -126,51 +128,104 @@ def paint(
     tally: Tally,
     advance: Callable[[], None],
 ) -> None:
-    """Generate all tiles that are not yet written, and commit after each row."""
+    """Generate all tiles that are not yet written, and commit after each row.
+
+    While the network is at one tile, a thread blends, counts and writes those before it.
+    """
     plan, arrays = scene.plan, folder.arrays()
     first = int(folder.state["row"])
-    blender = Blender(plan)
-    if "blend.below" in arrays:
-        blender.below = arrays["blend.below"]
-    if "tally.density" in arrays:
-        tally.density = arrays["tally.density"]
-    writer.take_up(arrays)
-    if regions is not None:
-        regions.take_up(arrays)
+    finisher = Finisher(scene, writer, regions, tally)
+    finisher.take_up(arrays)
     tiles = scene.tiles(first)
     windows = read_ahead(scene.level, (plan.window(*tile) for tile in tiles), tally.seconds)
     having = set(tiles)
-    for row in range(first, plan.rows):
-        cells = []
-        for column in range(plan.columns):
-            made = None
-            if (row, column) in having:
-                made = _generated(scene, row, column, next(windows), of_slide, tally)
-                advance()
+    with ThreadPoolExecutor(1, thread_name_prefix="finish") as pool:
+        behind: deque[Future[None]] = deque()
+        for row in range(first, plan.rows):
+            for column in range(plan.columns):
+                made = None
+                if (row, column) in having:
+                    made = _generated(scene, row, column, next(windows), of_slide, tally)
+                    advance()
+                behind.append(pool.submit(finisher.add, row, column, made))
+                _wait(behind, BEHIND, tally)
+            behind.append(pool.submit(finisher.end_row, row))
+            _wait(behind, 0, tally)
             start = time.perf_counter()
-            values = blender.add(row, column, made)
-            block, positive = _finished(scene, values, plan.core(row, column), tally)
-            if regions is not None:
-                cells.append(cells_of(positive, regions.side_px))
-            tally.seconds["blending"] += time.perf_counter() - start
-            start = time.perf_counter()
-            writer.add(row * plan.tile_px, column * plan.tile_px, block)
-            tally.seconds["writing"] += time.perf_counter() - start
-        blender.end_row()
+            folder.commit(_counted(tally, row + 1), whole.arrays() | finisher.arrays())
+            tally.seconds["committing"] += time.perf_counter() - start
+
+
+def _wait(behind: deque[Future[None]], most: int, tally: Tally) -> None:
+    """Wait until no more than so many tiles are still to be finished."""
+    start = time.perf_counter()
+    while len(behind) > most:
+        behind.popleft().result()
+    tally.seconds["waiting"] += time.perf_counter() - start
+
+
+class Finisher:
+    """Blends what was generated, counts it and hands it to the writer, tile after tile.
+
+    Parameters
+    ----------
+    scene
+        What is generated.
+    writer
+        Takes finished blocks.
+    regions
+        Takes their DAB-positive cells; None: no regions.
+    tally
+        Takes the counts.
+    """
+
+    def __init__(
+        self, scene: Scene, writer: PyramidWriter, regions: RegionFinder | None, tally: Tally
+    ) -> None:
+        self.scene, self.writer, self.regions, self.tally = scene, writer, regions, tally
+        self.blender = Blender(scene.plan)
+        self._cells: list[np.ndarray] = []
+
+    def add(self, row: int, column: int, made: np.ndarray | None) -> None:
+        """Take what was generated of a tile's extent, or None where it has no tissue."""
+        core, seconds = self.scene.plan.core(row, column), self.tally.seconds
         start = time.perf_counter()
-        if regions is not None:
-            regions.add(np.concatenate(cells, axis=1))
-            if row + 1 == plan.rows:
-                regions.end()
-        writer.drain()
-        tally.seconds["writing"] += time.perf_counter() - start
-        kept = whole.arrays() | writer.arrays() | {"blend.below": blender.below}
-        kept["tally.density"] = tally.density
-        if regions is not None:
-            kept |= regions.arrays()
+        values = self.blender.add(row, column, made)
+        block, positive = finished(self.scene, values, core, self.tally)
+        if self.regions is not None:
+            self._cells.append(cells_of(positive, self.regions.side_px))
+        blended = time.perf_counter()
+        self.writer.add(core.y0, core.x0, block)
+        seconds["blending"] += blended - start
+        seconds["writing"] += time.perf_counter() - blended
+
+    def end_row(self, row: int) -> None:
+        """Finish a row, so that it can be committed."""
         start = time.perf_counter()
-        folder.commit(_counted(tally, row + 1), kept)
-        tally.seconds["writing"] += time.perf_counter() - start
+        self.blender.end_row()
+        if self.regions is not None:
+            self.regions.add(np.concatenate(self._cells, axis=1))
+            self._cells.clear()
+            if row + 1 == self.scene.plan.rows:
+                self.regions.end()
+        blended = time.perf_counter()
+        self.writer.drain()
+        self.tally.seconds["blending"] += blended - start
+        self.tally.seconds["writing"] += time.perf_counter() - blended
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what is needed to go on later."""
+        kept = self.writer.arrays()
+        kept |= {"blend.below": self.blender.below, "tally.density": self.tally.density}
+        return kept if self.regions is None else kept | self.regions.arrays()
+
+    def take_up(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on with what `arrays` returned."""
+        self.writer.take_up(arrays)
+        self.blender.below = arrays.get("blend.below", self.blender.below)
+        self.tally.density = arrays.get("tally.density", self.tally.density)
+        if self.regions is not None:
+            self.regions.take_up(arrays)
 
 
 def _counted(tally: Tally, row: int) -> dict[str, object]:
@@ -203,7 +258,7 @@ def _generated(
     return made
 
 
-def _finished(
+def finished(
     scene: Scene, values: np.ndarray, core: Box, tally: Tally
 ) -> tuple[UInt8[np.ndarray, "h w 3"], np.ndarray]:
     """Return a core as it is written, and which of its pixels are DAB-positive."""

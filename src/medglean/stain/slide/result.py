@@ -57,8 +57,10 @@ class SlideResult:
     legend_px
         Upper left corner y, x, height and width of the legend; None without one.
     seconds
-        Waiting for the reader (``reading``), in the first pass (``looking``), in the generator,
-        blending and counting, and in the writer, attempts before a ``resume`` included.
+        What was waited for: the reader (``reading``), the networks in the first and the second pass
+        (``looking``, ``generating``), the thread that blends, counts and writes (``waiting``), the
+        disk (``committing``); and what that thread did meanwhile (``blending``, ``writing``).
+        Attempts before a ``resume`` are included.
     generated_megapixels
         What the generator was given, overlaps included.
     warnings

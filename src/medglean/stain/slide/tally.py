@@ -19,8 +19,10 @@ class Tally:
     Attributes
     ----------
     seconds
-        Waiting for the reader, in the networks (first and second pass), blending and counting, in
-        the writer.
+        What was waited for: the reader (``reading``), the networks in the first pass and in the
+        second (``looking``, ``generating``), the thread that blends, counts and writes
+        (``waiting``), the disk (``committing``). And what that thread did meanwhile: ``blending``,
+        ``writing``.
     tissue_px, positive_px
         Pixels of tissue, and those of them that are DAB-positive.
     generated_px
@@ -31,7 +33,16 @@ class Tally:
 
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(
-            ("reading", "looking", "generating", "blending", "writing"), 0.0
+            (
+                "reading",
+                "looking",
+                "generating",
+                "waiting",
+                "committing",
+                "blending",
+                "writing",
+            ),
+            0.0,
         )
     )
     tissue_px: int = 0
