@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from medglean.data.sources import (
+    bci,
     brats,
     brats_slices,
     chexpert,
@@ -18,6 +19,7 @@ from medglean.data.sources import (
     covid_pneumonia_normal,
     folder,
     kermany,
+    paired_folders,
     table,
 )
 from medglean.data.sources.listing import Entry, Listing, Options
@@ -45,6 +47,8 @@ LAYOUTS: tuple[Source, ...] = (
     kermany,
     chexpert,
     table,
+    bci,
+    paired_folders,
     brats,
     brats_slices,
     covid_pneumonia_normal,

@@ -50,12 +50,14 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SEXES = {"m": "M", "male": "M", "f": "F", "female": "F", "o": "O", "other": "O"}
 UNLABELLED = frozenset({"unlabelled", "unlabeled"})
 """Values of a label that say in words that there is none."""
+_STAINS = {"image": "he", "target": "ihc"}  # a pair of stains, where both columns are there
 
 
 def recognise(names: list[str], asked: Mapping[str, str]) -> dict[str, str]:
     """Return manifest column to table column; what the user asked for goes before synonyms.
 
     Columns ``image.NAME``, one for each channel, stand for themselves, and instead of ``image``.
+    Of a table with columns ``he`` and ``ihc`` and none of images, these are image and target.
     """
     chosen = dict(asked)
     if not image_columns(chosen):
@@ -69,6 +71,12 @@ def recognise(names: list[str], asked: Mapping[str, str]) -> dict[str, str]:
             if name is not None and name not in chosen.values():
                 chosen[column] = name
                 break
+    if (
+        not image_columns(chosen)
+        and "target" not in chosen
+        and set(_STAINS.values()) <= set(plain_names)
+    ):
+        chosen |= {column: plain_names[name] for column, name in _STAINS.items()}
     if "label" in chosen and "labels" in chosen:
         chosen.pop("label" if "labels" in asked else "labels")
     return chosen
