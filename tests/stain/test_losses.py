@@ -1,5 +1,4 @@
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from torch.nn import functional as F
 
 from medglean.data.phantom.stain import stain_pair
 from medglean.errors import UsageError
+from medglean.nn.stain_gan import PatchJudgement
 from medglean.stain import optics, optics_torch
 from medglean.stain.lab import lab
 from medglean.stain.losses import (
@@ -271,7 +271,7 @@ def test_gradients_lead_to_the_right_colour(name, left):
 
 def test_generator_losses_are_the_single_ones_times_their_weights():
     fake, real = image_pair()
-    judged = SimpleNamespace(
+    judged = PatchJudgement(
         patches=torch.tensor([[[[0.3]]], [[[-2.0]]]]), levels=torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     )
     level = torch.tensor([1, -1])
@@ -299,7 +299,7 @@ def test_generator_losses_are_the_single_ones_times_their_weights():
 def test_what_weighs_nothing_is_left_out():
     fake, real = image_pair()
     level = torch.tensor([0, 1])
-    judged = SimpleNamespace(patches=torch.zeros(2, 1, 1, 1), levels=None)
+    judged = PatchJudgement(patches=torch.zeros(2, 1, 1, 1), levels=None)
 
     alone = generator_losses(fake, real, WHITE, None, level, LossSettings(adversarial=0))
     headless = generator_losses(fake, real, WHITE, judged, level, LossSettings())

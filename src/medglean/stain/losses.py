@@ -17,7 +17,7 @@ References
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medglean.errors import UsageError
+from medglean.nn.stain_gan import PatchJudgement
 from medglean.stain import optics_torch as optics
 
 if TYPE_CHECKING:
@@ -39,23 +40,6 @@ HIGH_PERCENTILE = 90
 Images = Float[Tensor, "b 3 h w"]
 White = Float[Tensor, "b 3"]
 Loss = Float[Tensor, ""]
-
-
-class Judged(Protocol):
-    """What a discriminator says of generated images.
-
-    Attributes
-    ----------
-    patches
-        Logit per patch that it is real, shape (b, 1, h, w).
-    levels
-        Logit per level, shape (b, k), or ``None`` without that head.
-    """
-
-    @property
-    def patches(self) -> Tensor: ...  # noqa: D102 - described above
-    @property
-    def levels(self) -> Tensor | None: ...  # noqa: D102 - described above
 
 
 def adversarial_loss(patches: Float[Tensor, "b 1 h w"], *, real: bool) -> Loss:
@@ -170,7 +154,7 @@ def generator_losses(
     fake: Images,
     real: Images,
     white: White,
-    judged: Judged | None,
+    judged: PatchJudgement | None,
     level: Int[Tensor, " b"],
     settings: LossSettings,
     *,
