@@ -236,10 +236,12 @@ def attend(
             kv = kv + OFFSET * sums.v.float()[..., None, :]
             k = k + OFFSET * sums.tokens.float()[..., None]
         table = torch.cat([kv, k[..., None]], dim=-1)
+        # what the constant in a query's features adds is the same for all queries
+        common = table.sum(dim=-2, keepdim=True) * (OFFSET if kind == "favor" else 0.0)
         found = []
         for part in _parts(q):
             features = _query_features(q[:, :, part].float(), kind, projection)
-            answer = features @ table
+            answer = features @ table + common
             found.append(answer[..., :-1] / answer[..., -1:].clamp_min(LEAST))
         return torch.cat(found, dim=2).to(q.dtype)
 
@@ -270,7 +272,7 @@ def _sums_of_part(
         if kept is not None:
             features = features * kept
     else:
-        exponent = _projected(k, projection) - _half_square(k)
+        exponent = _minus(_projected(k, projection), _half_square(k))
         if kept is not None:
             exponent = exponent.masked_fill(~kept, -math.inf)
         maximum = _largest(exponent)
@@ -287,18 +289,23 @@ def _sums_of_part(
 def _query_features(
     q: Float[Tensor, "b heads n d"], kind: Kernel, projection: Float[Tensor, "m d"] | None
 ) -> Float[Tensor, "b heads n m"]:
+    """Return the features of queries; those of FAVOR+ without the constant."""
     if kind == "elu":
         return F.elu(q) + 1
     # |q|^2 / 2 is the same for all features of a query, so their maximum takes it away
     exponent = _projected(q, projection)
-    return _exponential(exponent, exponent.detach().amax(dim=-1, keepdim=True)) + OFFSET
+    return _exponential(exponent, exponent.detach().amax(dim=-1, keepdim=True))
 
 
 def _exponential(exponent: Tensor, maximum: Tensor) -> Tensor:
-    """Return exp(exponent - maximum), in the place of the exponent where no gradient needs it."""
-    if torch.is_grad_enabled():
-        return torch.exp(exponent - maximum)
-    return exponent.sub_(maximum).exp_()
+    """Return exp(exponent - maximum)."""
+    lower = _minus(exponent, maximum)
+    return torch.exp(lower) if torch.is_grad_enabled() else lower.exp_()
+
+
+def _minus(exponent: Tensor, other: Tensor) -> Tensor:
+    """Return the difference, in the place of the exponent where no gradient needs it."""
+    return exponent - other if torch.is_grad_enabled() else exponent.sub_(other)
 
 
 def _projected(

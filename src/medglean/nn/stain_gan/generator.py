@@ -202,7 +202,7 @@ class StainUNet(nn.Module):
                 if n in self.skips:
                     skip = attention_of(self.attention, n)(skip, None if sums is None else sums[n])
                 x = torch.cat([skip, x], dim=1)
-            x = self.up_norm[n - 1](self.up[n - 1](F.relu(x)))
+            x = self.up_norm[n - 1](self.up[n - 1](F.relu_(x)))  # x is nobody else's
             if FIRST_DROPOUT <= n < self.halvings:
                 x = F.dropout(x, self.dropout, training=self.training)
         return F.pixel_shuffle(torch.tanh(x), self.patch_px)
