@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from simplejpeg import encode_jpeg
 
 from medglean.data.slides import open_slide
 from medglean.errors import ReadError, TooLargeError
@@ -84,6 +85,20 @@ def test_damaged_jpeg_in_ome_is_refused(tmp_path, stored):
         slide.read(0, 0, 0, 64, 64)
         with pytest.raises(ReadError, match=r"strip or tile 4 of level 0: .* JPEG"):
             slide.read(0, 0, 0, 160, 128)
+
+
+def test_tile_that_decodes_to_another_size(tmp_path):
+    tiles = [encode_jpeg(np.ascontiguousarray(colour[:64, :64]), 90) for _ in range(6)]
+    tiles[3] = encode_jpeg(np.ascontiguousarray(colour[:64, :32]), 90)
+    tifffile.imwrite(
+        tmp_path / "a.tif", iter(tiles), shape=(128, 160, 3), dtype=np.uint8, tile=(64, 64),
+        photometric="ycbcr", subsampling=(1, 1), compression="jpeg", metadata=None,
+    )  # fmt: skip
+
+    with open_slide(tmp_path / "a.tif") as slide:
+        slide.read(0, 0, 0, 160, 64)
+        with pytest.raises(ReadError, match=r"tile 3 of level 0: decoded to \(64, 32, 3\), exp"):
+            slide.read(0, 0, 0, 160, 65)
 
 
 @pytest.mark.parametrize(

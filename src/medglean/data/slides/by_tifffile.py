@@ -166,6 +166,7 @@ class _TiffSource:
                 handle.seek(page.dataoffsets[number])
                 data = handle.read(page.databytecounts[number])
             pixels = self._pixels(page, data, number)
+            self._check_size(page, pixels, number)
         except Exception as error:  # codecs raise errors of every type
             detail = str(error).splitlines()[0] if str(error) else type(error).__name__
             if "COMPRESSION" in detail:
@@ -190,6 +191,14 @@ class _TiffSource:
         if decoded is None or decoded.dtype != np.uint8 or decoded.shape[0] != 1:
             raise ValueError("it decodes to no picture")
         return np.asarray(decoded.reshape(decoded.shape[1:]), np.uint8)
+
+    def _check_size(self, page: Page, pixels: Tile, number: int) -> None:
+        """Refuse a segment that decodes to another size; the last strip may be cut off."""
+        rows, columns = page.chunks[:2]
+        least = rows if page.is_tiled else min(rows, page.imagelength - number * rows)
+        found, wanted = pixels.shape, (least, columns, page.samplesperpixel)
+        if found[0] < least or found[1:] != wanted[1:]:
+            raise ValueError(f"decoded to {found}, expected {wanted}")
 
     def close(self) -> None:
         """Close the file and forget the tiles."""
