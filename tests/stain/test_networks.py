@@ -101,6 +101,13 @@ def test_too_small_images_for_an_architecture_are_refused():
         build_network("level", preset)
 
 
+def test_an_architecture_that_there_is_not_is_refused():
+    preset = tiny_preset(level={"architecture": "resnet1"})
+
+    with pytest.raises(PresetError, match=r"level\.architecture is 'resnet1', expected one of ale"):
+        build_network("judge", preset)
+
+
 def test_another_name_is_refused():
     with pytest.raises(ValueError, match="no network is named 'critic'"):
         build_network("critic", tiny_preset())

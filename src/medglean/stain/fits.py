@@ -44,6 +44,8 @@ CLASSIFIER = "network"
 """What a classifier and its optimiser are called while it is trained."""
 CLASSIFIED = 256
 """How many validation images a classifier is judged on at most."""
+SMALLEST_SHARE = 0.1
+"""Least standard deviation of a level feature, as a share of what is usual among them."""
 
 Rows = Int[np.ndarray, " m"]
 
@@ -130,7 +132,7 @@ def gan_fit(
             raise ValueError("the generator is given level features: pass the trained classifier.")
         above = weights_hash(level)
         features = _features(level, pairs, np.union1d(learn, kept), preset, folder, above)
-        mean, sd = features[learn].mean(axis=0), features[learn].std(axis=0)
+        mean, sd = level_statistics(features[learn])
         generator = networks[GENERATOR]
         assert isinstance(generator, StainUNet)
         generator.set_level_statistics(torch.from_numpy(mean), torch.from_numpy(sd))
@@ -146,6 +148,26 @@ def gan_fit(
         validate=gan_validation(_judged(pairs, kept, preset, features)) if len(kept) else None,
         above=above,
     )
+
+
+def level_statistics(
+    features: Float[np.ndarray, "n f"],
+) -> tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"]]:
+    """Return what level features are standardised by: mean and standard deviation of each.
+
+    One that hardly moves over the training images may well move on others, and would then be
+    blown up; so none is divided by less than a tenth of the root mean square of all deviations,
+    and where nothing moves at all (a single image) they are only shifted.
+
+    Examples
+    --------
+    >>> mean, sd = level_statistics(np.array([[1.0, 5.0, 0.0], [3.0, 5.0, 0.0]]))
+    >>> mean.tolist(), sd.round(3).tolist()
+    ([2.0, 5.0, 0.0], [1.0, 0.058, 0.058])
+    """
+    mean, sd = features.mean(axis=0), features.std(axis=0)
+    typical = np.sqrt(np.mean(sd**2))
+    return mean, np.maximum(sd, SMALLEST_SHARE * typical) if typical > 0 else np.ones_like(sd)
 
 
 def weights_hash(network: nn.Module) -> str:

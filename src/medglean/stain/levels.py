@@ -92,16 +92,21 @@ def shrinking(preset: StainPreset) -> float:
 
 
 def check_size(preset: StainPreset) -> None:
-    """Refuse an architecture whose poolings leave nothing of the shrunken images.
+    """Refuse an architecture that there is not, or that leaves nothing of the shrunken images.
 
     Raises
     ------
     PresetError
-        If a side is too short.
+        If the name is not known, or a side is too short.
     """
     found = ARCHITECTURES.get(preset.level.architecture)
+    if found is None:
+        raise PresetError(
+            f"level.architecture is {preset.level.architecture!r}, expected one of "
+            f"{', '.join(ARCHITECTURES)}."
+        )
     side = round(min(preset.images.size_px) / shrinking(preset))
-    if found is not None and side < found.smallest_px:
+    if side < found.smallest_px:
         raise PresetError(
             f"level.architecture is {preset.level.architecture!r}, which needs images of at least "
             f"{found.smallest_px} pixels; images.size_px {preset.images.size_px} shrunk to "

@@ -53,9 +53,7 @@ def build_network(name: str, preset: StainPreset, *, seed: int = 0) -> nn.Module
     Raises
     ------
     PresetError
-        If the classifier's architecture is too deep for its images.
-    UsageError
-        If there is no such architecture.
+        If there is no such architecture of the classifier, or it is too deep for its images.
     """
     levels = len(preset.level.names)
     if name in (LEVEL, JUDGE):
