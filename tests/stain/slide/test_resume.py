@@ -19,7 +19,7 @@ from tests.stain.slide.painted import (
 )
 
 from medglean.errors import DataError, RunFolderError
-from medglean.stain.slide import pyramid, stain_slide_file
+from medglean.stain.slide import folder, outputs, pyramid, stain_slide_file, task
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +174,30 @@ def test_an_earlier_attempt_is_neither_lost_nor_mixed_with_another(tmp_path, sta
     other = write_png(tmp_path / "other.png", slide_pixels(seed=1))
     with pytest.raises(RunFolderError, match="differs in the slide"):
         stain_slide_file(stainer, other, out, resume=True)
+
+
+@pytest.mark.parametrize("moment", ["point_header", "fsync_folder", "stored_result"])
+def test_a_kill_while_files_are_finished_loses_nothing(
+    tmp_path, stainer, slide, monkeypatch, moment
+):
+    changed = with_slide(stainer, formats=["ome", "tiff"])
+    modules = {"point_header": outputs, "fsync_folder": folder, "stored_result": task}
+
+    def killed(*_given, **_named):
+        raise Killed
+
+    monkeypatch.setattr(modules[moment], moment, killed)
+    with pytest.raises(Killed):
+        stain_slide_file(changed, slide, tmp_path / "b.ome.tif")
+    monkeypatch.undo()
+    calls = []
+
+    result = stain_slide_file(
+        changed, slide, tmp_path / "b.ome.tif", resume=True, progress=lambda *n: calls.append(n)
+    )
+
+    assert not calls  # nothing is generated again
+    assert not (tmp_path / "b.ome.tif.part").exists()
+    first, second = (tifffile.imread(tmp_path / name) for name in ("b.ome.tif", "b.tif"))
+    np.testing.assert_array_equal(first, second)
+    assert first.shape[:2] == result.size_px

@@ -26,7 +26,7 @@ CENTIMETRE = 3
 DIFFERENCES = 2
 """Predictor: each sample is the difference from that of the pixel to its left."""
 _FORMATS = {SHORT: "H", LONG: "I", RATIONAL: "I", LONG8: "Q", IFD8: "Q"}
-_RATIONAL_UNIT = 1000
+_LARGEST = 2**32 - 1
 _POINTER = 8
 
 Compression = Literal["jpeg", "deflate", "none"]
@@ -156,7 +156,8 @@ def _tags(
 
 def _per_centimetre(mpp: float) -> list[int]:
     """Return pixels per centimetre as a fraction."""
-    return [round(1e4 / mpp * _RATIONAL_UNIT), _RATIONAL_UNIT]
+    unit = int(min(_LARGEST / (1e4 / mpp), 1e6))
+    return [round(1e4 / mpp * unit), unit]
 
 
 def _packed(kind: int, values: Sequence[int] | bytes | np.ndarray) -> tuple[int, bytes]:

@@ -262,12 +262,12 @@ def finished(
     scene: Scene, values: np.ndarray, core: Box, tally: Tally
 ) -> tuple[UInt8[np.ndarray, "h w 3"], np.ndarray]:
     """Return a core as it is written, and which of its pixels are DAB-positive."""
-    if not scene.tissue.any_in(core):
+    tissue = scene.tissue.inside(core)
+    if not tissue.any():
         block = np.full((*core.size_px, 3), WHITE, np.uint8)
         positive = np.zeros(core.size_px, bool)
     else:
         block = (values + 0.5).astype(np.uint8)
-        tissue = scene.tissue.inside(core)
         block[~tissue] = WHITE
         density = scene.density(block)
         positive = (density >= scene.positive_od) & tissue

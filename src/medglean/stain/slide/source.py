@@ -134,26 +134,20 @@ class Tissue:
         y, x = np.arange(box.y0, box.y1), np.arange(box.x0, box.x1)
         top, bottom, down = _between(y, rows / self.size_px[0], rows)
         left, right, aside = _between(x, columns / self.size_px[1], columns)
-        part = self.mask[top[0] : bottom[-1] + 1]
-        along = part[:, left] * (1 - aside) + part[:, right] * aside
-        value = along[top - top[0]] * (1 - down[:, None]) + along[bottom - top[0]] * down[:, None]
-        found: np.ndarray = value >= 0.5
+        near = self.mask[top[0] : bottom[-1] + 1, left[0] : right[-1] + 1]
+        if near.min() == near.max():  # most boxes are settled without a look at their pixels
+            found = np.full(box.size_px, bool(near[0, 0] >= 0.5))
+        else:
+            along = near[:, left - left[0]] * (1 - aside) + near[:, right - left[0]] * aside
+            above, below = along[top - top[0]], along[bottom - top[0]]
+            found = above * (1 - down[:, None]) + below * down[:, None] >= 0.5
         found[max(0, self.size_px[0] - box.y0) :] = False
         found[:, max(0, self.size_px[1] - box.x0) :] = False
         return found
 
     def any_in(self, box: Box) -> bool:
         """Tell whether any pixel of a box is tissue."""
-        rows, columns = self.mask.shape
-        top, bottom, _ = _between(np.array([box.y0, box.y1 - 1]), rows / self.size_px[0], rows)
-        left, right, _ = _between(
-            np.array([box.x0, box.x1 - 1]), columns / self.size_px[1], columns
-        )
-        near = self.mask[top[0] : bottom[1] + 1, left[0] : right[1] + 1]
-        # most boxes are settled without a look at their pixels
-        if not near.any() or box.y0 >= self.size_px[0] or box.x0 >= self.size_px[1]:
-            return False
-        return bool(near.all()) or bool(self.inside(box).any())
+        return bool(self.inside(box).any())
 
 
 def _between(

@@ -52,7 +52,7 @@ class Tally:
 
     def count(self, density: np.ndarray, tissue: np.ndarray, positive: np.ndarray) -> None:
         """Count a block."""
-        place = ((density[tissue] - DAB_LEAST) / DAB_STEP).astype(np.int64)
+        place = ((density[tissue] - DAB_LEAST) / DAB_STEP).astype(np.int32)
         np.clip(place, 0, DAB_BINS - 1, out=place)
         self.density += np.bincount(place, minlength=DAB_BINS)
         self.tissue_px += len(place)
