@@ -15,7 +15,8 @@ from tests.stain.slide.painted import (
     write_png,
 )
 
-from medglean.data.slides import open_slide, slide_of
+from medglean.data.phantom.slide import write_slide
+from medglean.data.slides import open_slide, slide_of, tissue_mask
 from medglean.errors import DataError, ReadError, RunFolderError, UsageError
 from medglean.stain.optics import dab_density
 from medglean.stain.slide import stain_slide_file
@@ -180,6 +181,24 @@ def test_openslide_and_tifffile_see_the_same_pyramid(tmp_path, stainer, slide):
         assert opened.dimensions == (450, 300)
     half = levels["out.tif"][0].reshape(150, 2, 225, 2, 3).mean(axis=(1, 3))
     assert np.abs(half - levels["out.tif"][1]).mean() < 2  # each was encoded for itself
+
+
+def test_an_svs_keeps_its_resolution_at_any_level(tmp_path, stainer):
+    path = write_slide(tmp_path / "a.svs", (640, 900), mpp=0.25, downsamples=(1, 2))
+    out = tmp_path / "out.tif"
+
+    result = stain_slide_file(with_slide(stainer, mpp=None, level=1, formats=[]), path, out)
+
+    assert result.size_px == (320, 450)
+    assert result.mpp == pytest.approx((0.5, 0.5), rel=0.01)
+    with open_slide(path) as before, open_slide(out) as after:
+        assert after.mpp == pytest.approx(result.mpp, rel=1e-6)
+        stained = (after.read(0, 0, 0, 450, 320) < 250).any(axis=2)
+        tissue = tissue_mask(before.read(1, 0, 0, 450, 320))
+    y, x, height, width = result.legend_px
+    stained[y : y + height, x : x + width] = False
+    assert (stained == tissue).mean() > 0.95
+    assert 0.1 < result.tissue_share < 0.6
 
 
 def test_metadata_say_what_it_is_and_how_large_a_pixel_is(tmp_path, stainer, slide):

@@ -199,7 +199,8 @@ class Painter:
 
     def _light(self, window: Pixels) -> Float[Tensor, "1 3 h w"]:
         """Return a window in [0, 1], with white glass if the preset wants it."""
-        pixels = torch.from_numpy(np.ascontiguousarray(window)).to(self.device)
+        # some readers give memory that torch may not share
+        pixels = torch.from_numpy(np.require(window, requirements=("C", "W"))).to(self.device)
         light = pixels.permute(2, 0, 1)[None].to(torch.float32).div_(255.0)
         if self._white_in is not None:
             light = (light / self._white_in).clamp_(0.0, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -61,20 +62,29 @@ class Scene:
         """Whether the first pass sums up keys and values."""
         return self.over_slide and self.painter.has_sums
 
-    def tiles(self, first_row: int = 0) -> list[tuple[int, int]]:
-        """Return row and column of the tiles that hold tissue, in order."""
+    @cached_property
+    def all_tiles(self) -> tuple[tuple[int, int], ...]:
+        """Row and column of the tiles whose extent holds tissue, in order."""
         plan = self.plan
-        return [
+        return tuple(
             (row, column)
-            for row in range(first_row, plan.rows)
+            for row in range(plan.rows)
             for column in range(plan.columns)
             if plan.on_slide(row, column) and self.tissue.any_in(plan.extent(row, column))
-        ]
+        )
+
+    @cached_property
+    def all_token_tiles(self) -> tuple[tuple[int, int], ...]:
+        """Those whose own core holds tissue: their tokens take part in attention."""
+        return tuple(tile for tile in self.all_tiles if self.tissue.any_in(self.plan.core(*tile)))
+
+    def tiles(self, first_row: int = 0) -> list[tuple[int, int]]:
+        """Return the tiles that are generated, from a row on."""
+        return [tile for tile in self.all_tiles if tile[0] >= first_row]
 
     def token_tiles(self, first_row: int = 0) -> list[tuple[int, int]]:
-        """Return those whose own core holds tissue: their tokens take part in attention."""
-        plan = self.plan
-        return [tile for tile in self.tiles(first_row) if self.tissue.any_in(plan.core(*tile))]
+        """Return the tiles whose tokens are summed up, from a row on."""
+        return [tile for tile in self.all_token_tiles if tile[0] >= first_row]
 
     def patches(self, first_row: int = 0) -> list[tuple[int, Box]]:
         """Return the row, and the place, of patches that hold tissue."""
