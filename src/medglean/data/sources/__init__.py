@@ -48,10 +48,10 @@ LAYOUTS: tuple[Source, ...] = (
     chexpert,
     table,
     bci,
-    paired_folders,
     brats,
     brats_slices,
     covid_pneumonia_normal,
+    paired_folders,
     class_folders,
     folder,
 )

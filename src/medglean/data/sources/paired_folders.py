@@ -19,8 +19,8 @@ from medglean.data.walk import Tree
 
 NAME = "paired-folders"
 _STAINS = {"he": "image", "h&e": "image", "ihc": "target"}
-_LETTERS = {"a": "image", "b": "target"}
-_SPLIT_LETTER = re.compile(r"(train|val|test)([ab])")
+_LETTERS = {"A": "image", "B": "target"}  # small ones are more often classes
+_SPLIT_LETTER = re.compile(r"(train|val|test)([AB])")
 _PATCH = re.compile(r"(.*\d.*)_\d+_\d+")
 MARKERS = {"her2": "HER2", "er": "ER", "pr": "PR", "ki67": "Ki67"}
 """Folders that tell what is stained."""
@@ -60,10 +60,10 @@ def place_of(path: str) -> Place | None:
     >>> place_of("set/HE/train/a.png").key == place_of("set/train/IHC/a.tif").key
     True
     """
-    *folders, name = path.casefold().split("/")
-    at, side, split = _side(folders)
+    at, side, split = _side(path.split("/")[:-1])
     if side is None:
         return None
+    *folders, name = path.casefold().split("/")
     rest = []
     for folder in (*folders[:at], *folders[at + 1 :]):
         if split is None and folder in listing.SPLIT_FOLDERS:
@@ -78,8 +78,9 @@ def _side(folders: list[str]) -> tuple[int, str | None, str | None]:
     """Return which folder tells the side, the side, and the split if it tells that, too."""
     for names in (_STAINS, _LETTERS):  # a folder HE inside one called A is what tells
         for at in reversed(range(len(folders))):
-            if folders[at] in names:
-                return at, names[folders[at]], None
+            name = folders[at].casefold() if names is _STAINS else folders[at]
+            if name in names:
+                return at, names[name], None
             found = _SPLIT_LETTER.fullmatch(folders[at])
             if names is _LETTERS and found:
                 return at, names[found[2]], listing.SPLIT_FOLDERS[found[1]]
