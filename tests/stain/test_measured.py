@@ -164,7 +164,7 @@ def test_pairs_that_do_not_lie_on_one_another_are_told(start):
     found = assessed(made, start.pairs, start.preset, problems=["shifted"])  # type: ignore[list-item]
 
     assert found.problems == ["shifted"]
-    assert any("1 of 4 pairs correlate badly" in note for note in found.notes)
+    assert any("1 of 4 pairs are shifted" in note for note in found.notes)
 
 
 def test_progress_counts_pairs(start):

@@ -83,8 +83,8 @@ def on_registration(count: int, pairs: int) -> list[str]:
     if not count:
         return []
     return [
-        f"{count:,} of {pairs:,} pairs correlate badly, as the sections do not lie on one another "
-        "(see the problems below): PSNR, SSIM and Dice of such pairs say little."
+        f"{count:,} of {pairs:,} pairs are shifted or correlate badly, as the sections do not lie "
+        "on one another (see the problems below): PSNR, SSIM and Dice of such pairs say little."
     ]
 
 

@@ -13,7 +13,6 @@ from medglean.data.cache import Progress, default_cache
 from medglean.data.division import SplitSettings
 from medglean.data.manifest import Manifest
 from medglean.data.splits import split_hash
-from medglean.fitting.settings import CHANGEABLE
 from medglean.runs.report import Report
 from medglean.runs.rundir import RunFolder
 from medglean.runs.stored import stored_report
@@ -26,15 +25,9 @@ from medglean.stain.study.cells import Cell, joined, read_cell, write_cell
 from medglean.stain.study.folds import Fold, folds_of
 from medglean.stain.study.page import Compared, study_report
 from medglean.stain.study.rows import Row, Trainer, cell_key, rows_of_study
+from medglean.stain.task import MAY_CHANGE
 
 log = logging.getLogger("medglean")
-
-MAY_CHANGE = frozenset(
-    {f"fit.{name}" for name in CHANGEABLE}
-    | {f"level.fit.{name}" for name in CHANGEABLE}
-    | {"summary", "predict", "slide", "study", "measure.perceptual_weights"}
-)
-"""Settings that a resumed study may change: what is measured already stays, rows may be added."""
 
 
 def bci2024(
