@@ -20,12 +20,11 @@ from medglean.stain.assess import PSNR
 from medglean.stain.measured import assessed, measure_rows, shown_rows
 from medglean.stain.pairs import Chosen, Pairs, choose, open_pairs
 from medglean.stain.registration import check_pairs
-from medglean.stain.settings import StainPreset
+from medglean.stain.settings import MAY_CHANGE, StainPreset
 from medglean.stain.study.cells import Cell, joined, read_cell, write_cell
 from medglean.stain.study.folds import Fold, folds_of
 from medglean.stain.study.page import Compared, study_report
 from medglean.stain.study.rows import Row, Trainer, cell_key, rows_of_study
-from medglean.stain.task import MAY_CHANGE
 
 log = logging.getLogger("medglean")
 
