@@ -5,6 +5,7 @@ import struct
 import numpy as np
 import pytest
 import tifffile
+from openslide import OpenSlideError
 from PIL import Image
 from simplejpeg import encode_jpeg
 
@@ -62,6 +63,10 @@ def test_damaged_tile_raises_and_the_others_stay_readable(tmp_path, svs, noise):
             with pytest.raises(ReadError, match=r"a\.svs: the region .* x=200, y=0.* cannot be"):
                 slide.read(0, 200, 0, 100, 100)
             np.testing.assert_array_equal(slide.read(0, 0, 0, 256, 256), good)
+        # as if another thread had met the damage while this one reads elsewhere
+        with pytest.raises(OpenSlideError):
+            slide.source._handle.read_region((200, 0), 0, (100, 100))
+        np.testing.assert_array_equal(slide.read(0, 0, 0, 256, 256), good)
 
 
 @pytest.mark.parametrize("stored", ["ycbcr", "rgb"])

@@ -106,6 +106,17 @@ def test_tiff_of_one_level(tmp_path, options):
         np.testing.assert_array_equal(slide.read(0, 40, 33, 300, 111), colour[33:144, 40:340])
 
 
+@pytest.mark.parametrize(("per_inch", "mpp"), [(50_800, (0.5, 0.5)), (72, None)])
+def test_resolution_of_a_scanner_or_of_a_screen(tmp_path, per_inch, mpp):
+    tifffile.imwrite(
+        tmp_path / "a.tif", colour, photometric="rgb", metadata=None,
+        resolution=(per_inch, per_inch), resolutionunit="INCH",
+    )  # fmt: skip
+
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert slide.mpp == (None if mpp is None else pytest.approx(mpp))
+
+
 def test_cache_of_tiles_is_bounded_and_changes_nothing(tmp_path):
     path = save_ome(tmp_path / "a.ome.tif")
 
