@@ -98,7 +98,7 @@ def test_with_white_glass_both_kinds_of_psnr_are_told(start):
     np.testing.assert_allclose(table["dab.error"], 0.0, atol=0.01)  # of 8 bits
 
 
-@pytest.mark.parametrize("reapply", ["training", "own"])
+@pytest.mark.parametrize("reapply", ["training", "input", "own"])
 def test_white_that_is_put_back_counts_for_psnr_and_not_for_densities(start, reapply):
     normal = start.with_preset(white={"normalise": True, "reapply": reapply})
     pairs = replace(start.pairs, white=normal.preset.white)
@@ -108,7 +108,8 @@ def test_white_that_is_put_back_counts_for_psnr_and_not_for_densities(start, rea
     made = measure_rows(stainer, pairs, rows, keep=rows[:1])
 
     row = int(rows[0])
-    white = stainer.white if reapply == "training" else pairs.white_targets[row]
+    whites = {"input": pairs.white_images, "own": pairs.white_targets}
+    white = stainer.white if reapply == "training" else whites[reapply][row]
     one = as_colours(apply_white(target_of(pairs, [row])[0], white))
     real = as_colours(stored_of(pairs, row))
     assert made.table["psnr"][0] == pytest.approx(psnr(one, real))

@@ -102,7 +102,7 @@ def test_no_image_gives_no_image(stainer):
     assert stainer.stain(IMAGES[:0]).shape == (0, 3, 64, 64)
 
 
-@pytest.mark.parametrize("reapply", ["none", "training", "own"])
+@pytest.mark.parametrize("reapply", ["none", "training", "input", "own"])
 def test_white_is_put_back_as_the_settings_say(start, reapply):
     changed = start.with_preset(white={"normalise": True, "reapply": reapply})
     stainer = tiny_stainer(changed)
@@ -111,11 +111,18 @@ def test_white_is_put_back_as_the_settings_say(start, reapply):
         stainer, preset=tiny_preset(white={"normalise": True, "reapply": "none"})
     ).stain(IMAGES)
 
-    found = stainer.stain(IMAGES, white=own)
+    image = np.array([[0.9, 0.8, 0.7]] * 3)
+
+    found = stainer.stain(IMAGES, white=own, white_image=image)
     unknown = stainer.stain(IMAGES)
 
     training = stainer.white[:, None, None]
-    factor = {"none": 1.0, "training": training, "own": own[:, :, None, None]}[reapply]
+    factor = {
+        "none": 1.0,
+        "training": training,
+        "input": image[:, :, None, None],
+        "own": own[:, :, None, None],
+    }[reapply]
     np.testing.assert_allclose(found, glass * factor, atol=1e-6)
     np.testing.assert_allclose(unknown, glass * (1.0 if reapply == "none" else training), atol=1e-6)
     assert found.dtype == np.float32

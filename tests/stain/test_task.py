@@ -152,6 +152,27 @@ def test_what_is_above_the_strip_is_what_the_network_gives(work, tmp_path):
     assert np.abs(plain - 255 * expected.transpose(1, 2, 0)).max() <= 0.51
 
 
+def test_the_white_of_the_patch_is_put_back(work, tmp_path):
+    work.train(
+        tmp_path / "run", method="mean-colour", white={"normalise": True}, measure={"judge": False}
+    )
+    source = next((work.manifest.parent / "set/he").iterdir())
+    stainer = load_stainer(tmp_path / "run")
+
+    table = api.predict(
+        tmp_path / "run",
+        source,
+        out=tmp_path / "out",
+        overrides=["white.reapply=input", "predict.legend=false"],
+    )
+
+    given = np.asarray(Image.open(source), dtype=np.float32) / 255
+    white = np.quantile(given, 0.99, axis=(0, 1))
+    painted = np.asarray(Image.open(tmp_path / "out" / table["file"][0]))[0, 0]
+    np.testing.assert_allclose(painted, 255 * white * stainer.colour, atol=2)
+    assert abs(painted - 255 * stainer.colour).max() > 2
+
+
 def test_a_bad_image_costs_one_row_and_is_told(work, tmp_path):
     folder = tmp_path / "set"
     shutil.copytree(work.manifest.parent / "set/he", folder)

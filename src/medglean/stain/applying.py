@@ -144,14 +144,17 @@ class StainWriter:
                 "Export it in colour.",
             )
         image = prepare(picture, recipe)
-        if preset.white.inputs:
-            image = normalise_white(image, white_point([image], percentile=preset.white.percentile))
-        made = self.stainer.stain(image[np.newaxis])[0]
+        own_white = None
+        if preset.white.inputs or preset.white.reapply == "input":
+            own_white = white_point([image], percentile=preset.white.percentile)
+        if preset.white.inputs and own_white is not None:
+            image = normalise_white(image, own_white)
+        made = self.stainer.stain(image[np.newaxis], white_image=own_white)[0]
         pixels = np.rint(made * 255).astype(np.uint8).transpose(1, 2, 0)
         file = f"{FOLDER}/{self.names[id]}.png"
         shown = patch_with_legend(pixels) if preset.predict.legend else pixels
         self.run.write(file, png_bytes(shown, self.stainer, id=id))
-        white = self.stainer.reapplied()
+        white = self.stainer.reapplied(image=own_white)
         density = dab_density(made, np.ones(3) if white is None else white)
         return {
             "id": id,

@@ -14,6 +14,7 @@ _LOSSES = ("adversarial", "level", "l1", "pyramid", "density", "colour", "blocks
 _REAPPLIED = {
     "none": "not, so that glass is white",
     "training": "the mean of the training slides",
+    "input": "that of the H&E slide",
     "own": "that of the image's own slide, where it is known",
 }
 

@@ -284,7 +284,7 @@ def _measured(
     """Measure one pair; the mean colour is put through what the generated image is."""
     preset = stainer.preset
     own = pairs.white_targets[row]
-    back = stainer.reapplied(own)
+    back = stainer.reapplied(own, image=pairs.white_images[row])
     again = np.ones(3) if back is None else np.asarray(back, dtype=np.float64)
     white = again if preset.white.normalise else own
     real = as_colours(stored_of(pairs, row))

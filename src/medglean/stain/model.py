@@ -118,7 +118,11 @@ class Stainer:
         return replace(self, preset=preset)
 
     def stain(
-        self, images: UnitBatch, *, white: Float[np.ndarray, "*n 3"] | None = None
+        self,
+        images: UnitBatch,
+        *,
+        white: Float[np.ndarray, "*n 3"] | None = None,
+        white_image: Float[np.ndarray, "*n 3"] | None = None,
     ) -> UnitBatch:
         """Turn H&E images into IHC images.
 
@@ -130,6 +134,8 @@ class Stainer:
         white
             White point of each image's own target slide, where it is known, or one for all; looked
             at only if ``white.reapply`` is ``own``.
+        white_image
+            The same of the H&E slide, for ``input``.
 
         Returns
         -------
@@ -141,14 +147,17 @@ class Stainer:
             made[:] = self.colour[:, None, None]
         else:
             made = self._generated(images)
-        point = self.reapplied(white)
+        point = self.reapplied(white, image=white_image)
         if point is None:
             return made
         lit = apply_white(made, np.broadcast_to(point, (len(made), 3)))
         return np.asarray(np.clip(lit, 0.0, 1.0), dtype=np.float32)
 
     def reapplied(
-        self, own: Float[np.ndarray, "*n 3"] | None = None
+        self,
+        own: Float[np.ndarray, "*n 3"] | None = None,
+        *,
+        image: Float[np.ndarray, "*n 3"] | None = None,
     ) -> Float[np.ndarray, "*n 3"] | None:
         """Return the white point that generated images are multiplied by; None: by none.
 
@@ -156,10 +165,14 @@ class Stainer:
         ----------
         own
             That of the image's own target slide, where it is known.
+        image
+            That of the H&E slide.
         """
-        if self.preset.white.reapply == "none":
+        kind = self.preset.white.reapply
+        if kind == "none":
             return None
-        return self.white if own is None or self.preset.white.reapply == "training" else own
+        known = {"own": own, "input": image}.get(kind)
+        return self.white if known is None else known
 
     @torch.no_grad()
     def _generated(self, images: UnitBatch) -> UnitBatch:

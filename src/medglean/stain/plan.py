@@ -67,6 +67,7 @@ def _white(preset: StainPreset) -> str:
     back = {
         "none": "glass becomes white",
         "training": "the training slides' mean white is put back",
+        "input": "the white of the H&E slide is put back",
         "own": "the white of the slide itself is put back",
     }
     return f"targets divided by their slide's white point; {back[preset.white.reapply]}"
@@ -78,9 +79,7 @@ def _counts(chosen: Chosen) -> str:
 
 
 def _levels(chosen: Chosen) -> str:
-    counts = {
-        name: int((chosen.levels == place).sum()) for place, name in enumerate(chosen.names)
-    }
+    counts = {name: int((chosen.levels == place).sum()) for place, name in enumerate(chosen.names)}
     unknown = int((chosen.levels < 0).sum())
     said = ", ".join(f"{name}: {count:,}" for name, count in counts.items())
     return f"{said}; not known: {unknown:,}" if unknown else said

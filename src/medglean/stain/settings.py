@@ -55,10 +55,10 @@ class WhiteSettings(_Settings):
     """The same for the H&E images."""
     percentile: float = Field(default=99.0, gt=50, le=100)
     """Of each colour channel over all images of the slide: the white point."""
-    reapply: Literal["none", "training", "own"] = "none"
+    reapply: Literal["none", "training", "input", "own"] = "none"
     """What a generated image is multiplied by, where targets were normalised: nothing, so that
-    glass is white; the mean white point of the training slides; or that of the image's own target
-    slide, where it is known (``training`` where it is not)."""
+    glass is white; the mean white point of the training slides; that of the H&E slide; or that of
+    the image's own target slide, where it is known (``training`` where it is not)."""
 
 
 class AttentionSettings(_Settings):

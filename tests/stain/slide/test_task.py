@@ -281,6 +281,7 @@ def test_a_resolution_far_from_that_of_training_is_told(stainer):
         (True, "none", "preset", None, 1.0),
         (True, "training", "preset", 0.9, 0.9),
         (True, "own", "preset", 0.9, 0.9),
+        (True, "input", "preset", 0.95, 0.95),
         (True, "none", "training", 0.9, 0.9),
         (True, "training", "none", None, 1.0),
         (True, "none", "input", 0.95, 0.95),

@@ -103,7 +103,7 @@ def make_scene(stainer: Stainer, level: SlideLevel, tissue: Tissue) -> tuple[Sce
     """Return what is to be generated, and what a user should know of it beforehand."""
     preset, settings = stainer.preset, stainer.preset.slide
     white_in = None
-    if preset.white.inputs or settings.white == "input":
+    if preset.white.inputs or "input" in (settings.white, preset.white.reapply):
         white_in = slide_white(level.slide, percentile=preset.white.percentile)
     white_out, glass = output_white(stainer, white_in)
     painter = Painter(
@@ -172,7 +172,7 @@ def output_white(
     preset = stainer.preset
     kind = preset.slide.white
     if kind == "preset":  # the own white of a target is not known for a slide
-        kind = "none" if preset.white.reapply == "none" else "training"
+        kind = preset.white.reapply if preset.white.reapply in ("none", "input") else "training"
     factor = {"none": None, "training": stainer.white, "input": slide}[kind]
     # where targets were not normalised, the network gives their white itself
     before = np.ones(3) if preset.white.normalise else np.asarray(stainer.white)
