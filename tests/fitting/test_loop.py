@@ -785,3 +785,16 @@ def test_checkpoints_by_the_clock(tmp_path):
     saved = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert saved == ["last-0000000005.safetensors", "last-0000000006.safetensors"]
     assert all(a["step"] <= b["step"] for a, b in pairwise(result.history))
+
+
+@pytest.mark.parametrize(("minutes", "saved"), [(60.0, 1), (None, 2)])
+def test_without_validation_epochs_are_saved_where_nothing_else_is(tmp_path, minutes, saved):
+    tiny_fit(
+        tmp_path,
+        validate=None,
+        checkpoint_every_steps=None,
+        checkpoint_every_minutes=minutes,
+        epochs=3,
+    )
+
+    assert len(list((tmp_path / "checkpoints").iterdir())) == saved  # of the last two, at most

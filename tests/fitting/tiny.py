@@ -84,7 +84,9 @@ def tiny_loader(settings: FitSettings, **changes: object) -> Loader:
     return Loader(TinyFetch(), np.arange(IMAGES), **(options | changes))
 
 
-def tiny_fit(folder: Path, *, resume: bool = False, step=None, **changes: object) -> FitResult:
+def tiny_fit(
+    folder: Path, *, resume: bool = False, step=None, validate=tiny_validate, **changes: object
+) -> FitResult:
     settings = tiny_settings(**changes)
     networks = {"net": tiny_network()}
     return fit(
@@ -94,7 +96,7 @@ def tiny_fit(folder: Path, *, resume: bool = False, step=None, **changes: object
         loader=tiny_loader(settings),
         settings=settings,
         folder=folder,
-        validate=tiny_validate,
+        validate=validate,
         resume=resume,
         progress=Silent(),
     )

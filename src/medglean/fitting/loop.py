@@ -313,9 +313,8 @@ class _Loop:
         step, every = self.state.step, self.settings.checkpoint_every_steps
         ends_epoch = step % self.steps_per_epoch == 0 or step >= self.total_steps
         row_is_due = ends_epoch or step % self.settings.log_every_steps == 0
-        save_is_due = (every is not None and step % every == 0) or (
-            ends_epoch and self.validate is None
-        )
+        epochs_are_saved = self.validate is None and not self.settings.has_times_to_save
+        save_is_due = ends_epoch if epochs_are_saved else every is not None and step % every == 0
         looks = self.on_cpu or step % CHECK_EVERY == 0
         if not (looks or row_is_due or save_is_due or self._validation_is_due()):
             return

@@ -132,7 +132,8 @@ class FitSettings(BaseModel):
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many validations in a row without a better value; ``None``: never."""
     checkpoint_every_steps: int | None = Field(default=None, ge=1)
-    """Steps between checkpoints, besides those at every validation (or epoch, without one)."""
+    """Steps between checkpoints, besides those at every validation. Without a validation, steps or
+    minutes every epoch ends with one."""
     checkpoint_every_minutes: float | None = Field(default=10.0, gt=0.0)
     """Minutes between checkpoints: what a kill costs at most. Does not change the result."""
     log_every_steps: int = Field(default=50, ge=1)
@@ -158,6 +159,11 @@ class FitSettings(BaseModel):
         if isinstance(self.devices, int) and self.devices < 1:
             raise ValueError(f"devices must be 1 or more, or 'auto', got {self.devices}.")
         return self
+
+    @property
+    def has_times_to_save(self) -> bool:
+        """Whether checkpoints are made after some steps or minutes."""
+        return self.checkpoint_every_steps is not None or self.checkpoint_every_minutes is not None
 
     def fixed(self) -> dict[str, object]:
         """Return the settings that a resumed run must share, flat: ``optimizer.name`` and so on."""
