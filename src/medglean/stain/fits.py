@@ -37,6 +37,7 @@ from medglean.stain.networks import DISCRIMINATOR, GENERATOR, build_network, nee
 from medglean.stain.objectives import gan_step, gan_validation
 from medglean.stain.pairs import Chosen, Pairs, image_of, target_of
 from medglean.stain.settings import StainPreset
+from medglean.stain.weights import bytes_of
 
 JUDGED = 4
 """How many validation pairs a generator is judged on at most."""
@@ -130,7 +131,7 @@ def gan_fit(
     if preset.generator.level_features:
         if not isinstance(level, LevelClassifier):
             raise ValueError("the generator is given level features: pass the trained classifier.")
-        above = weights_hash(level)
+        above = hashlib.sha256(bytes_of(level)).hexdigest()
         features = _features(level, pairs, np.union1d(learn, kept), preset, folder, above)
         mean, sd = level_statistics(features[learn])
         generator = networks[GENERATOR]
@@ -168,15 +169,6 @@ def level_statistics(
     mean, sd = features.mean(axis=0), features.std(axis=0)
     typical = np.sqrt(np.mean(sd**2))
     return mean, np.maximum(sd, SMALLEST_SHARE * typical) if typical > 0 else np.ones_like(sd)
-
-
-def weights_hash(network: nn.Module) -> str:
-    """Return a SHA-256 of a network's weights and buffers."""
-    digest = hashlib.sha256()
-    for key, value in sorted(network.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _features(
