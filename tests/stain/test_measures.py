@@ -76,6 +76,13 @@ def test_background_bias_turns_its_sign_as_yellow_is_added_or_taken_away():
     assert more.background_share == less.background_share == 0.5
 
 
+def test_background_that_is_brighter_than_white_is_yellow_where_blue_is_not():
+    plain, bright = painted(half_stained(0.5)), painted(half_stained(0.5))
+    bright[:, 10:, :2] += 20
+
+    assert measured(bright, plain).b_shift > 5
+
+
 def test_yellow_in_tissue_is_no_bias_of_the_background():
     plain, yellow = painted(half_stained(0.5)), painted(half_stained(0.5))
     yellow[:, :10, 2] //= 2

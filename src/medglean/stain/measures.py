@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from medglean.measure.checks import check_same_length
 from medglean.measure.images import psnr, ssim
 from medglean.stain.lab import lab
-from medglean.stain.optics import dab_density, normalise_white, optical_density
+from medglean.stain.optics import apply_white, dab_density, optical_density
 
 HIGH_PERCENTILE = 90
 FEWEST_PAIRS = 3
@@ -202,4 +202,5 @@ def _b_of(
     image: UInt8[np.ndarray, "3 h w"], where: Bool[np.ndarray, "h w"], white: WhitePoint
 ) -> Float[np.ndarray, " k"]:
     """Return b of some pixels, beside a white of their own."""
-    return np.asarray(lab(normalise_white(image[:, where][:, None], white))[2, 0])
+    # not cut off at 1: red and green above white are yellow too
+    return np.asarray(lab(apply_white(image[:, where][:, None], 1 / white))[2, 0])
