@@ -16,8 +16,9 @@ fsync: so whether writing can ever be what is waited for.
 
 ``seams`` compares a part of a slide, generated tile by tile, with the network applied to all of it
 at once: grey levels (0 to 255) that differ, within 32 pixels of a border between tiles and
-elsewhere, for attention over slide and tile and for several overlaps. Without ``--run`` the network
-is a random one in which every layer and attention matter more than in a trained one.
+elsewhere, for attention over slide and tile and for several overlaps; and the step that this
+difference makes from one column to the next, at borders and elsewhere. Without ``--run`` the
+network is a random one in which every layer and attention matter more than in a trained one.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ AIM_MB = 400
 SEAM_PX = 32
 
 
-def preset_of(**generator: Any) -> StainPreset:  # noqa: ANN401 - settings
+def preset_of(*, level_px: int = 256, **generator: Any) -> StainPreset:  # noqa: ANN401 - settings
     """Return a preset with the settings of a slide as they are by default."""
     return StainPreset.model_validate(
         {
@@ -66,6 +67,7 @@ def preset_of(**generator: Any) -> StainPreset:  # noqa: ANN401 - settings
             "images": {"size_px": [1024, 1024], "channels": "rgb", "resize": "centre"},
             "augment": {"crop_px": None},
             "generator": generator,
+            "level": {"size_px": level_px},
             "measure": {"judge": False},
             "predict": {"precision": "32-true"},
         }
@@ -112,7 +114,9 @@ def peak_mb() -> float:
 def one_size(side: int, folder: Path) -> dict[str, Any]:
     """Stain a slide of one size and say what it took; run in a process of its own."""
     torch.set_num_threads(1)
-    preset = preset_of(width=8, halvings=4, attention={"skips": (2, 3), "features": 32})
+    preset = preset_of(
+        level_px=64, width=4, halvings=4, attention={"skips": (2, 3), "features": 32}
+    )
     stainer = random_stainer(preset)
     path = folder / f"{side}.svs"
     began = time.perf_counter()
@@ -210,12 +214,17 @@ def in_tiles(
     return made, pixels_in / (pixels.shape[0] * pixels.shape[1])
 
 
-def seams(run: Path | None, slide: Path | None, *, side: int, tile_px: int) -> dict[str, Any]:
+def seams(
+    run: Path | None, slide: Path | None, *, side: int, tile_px: int, precision: str | None
+) -> dict[str, Any]:
     """Compare tiles with the whole for several settings."""
     if run is None:
         stainer = random_stainer(preset_of(width=16, halvings=6))
     else:
         stainer = load_stainer(run).on_device("auto")
+    if precision is not None:
+        use = stainer.preset.predict.model_copy(update={"precision": precision})
+        stainer = stainer.with_preset(stainer.preset.model_copy(update={"predict": use}))
     painter = Painter(stainer)
     side = math.ceil(side / painter.stride_px) * painter.stride_px
     pixels = tissue((side, side))
@@ -231,7 +240,8 @@ def seams(run: Path | None, slide: Path | None, *, side: int, tile_px: int) -> d
     if painter.has_features:
         whole.add_features(*painter.seen_in(pixels), 1.0)
         features = painter.of_slide(whole, over_slide=True).features
-    wanted = np.rint(at_once(painter, pixels, features))
+    exact = at_once(painter, pixels, features)
+    wanted = np.rint(exact)
     near = np.zeros(pixels.shape[:2], bool)
     for at in range(tile_px, side, tile_px):
         near[at - SEAM_PX : at + SEAM_PX] = near[:, at - SEAM_PX : at + SEAM_PX] = True
@@ -245,6 +255,9 @@ def seams(run: Path | None, slide: Path | None, *, side: int, tile_px: int) -> d
             painter, pixels, tile_px=tile_px, overlap_px=overlap, feather_px=feather,
             whole=whole, over_slide=attention == "slide",
         )  # fmt: skip
+        signed = made - exact
+        steps = np.abs(np.diff(signed, axis=1)).mean(axis=(0, 2))
+        at = np.arange(tile_px, side, tile_px) - 1
         off = np.abs(np.rint(made) - wanted).max(axis=2)
         rows.append(
             {
@@ -252,6 +265,8 @@ def seams(run: Path | None, slide: Path | None, *, side: int, tile_px: int) -> d
                 "overlap_px": overlap,
                 "feather_px": feather,
                 "times_generated": round(times, 2),
+                "step_at_seams": round(float(steps[at].mean()), 4),
+                "step_elsewhere": round(float(np.delete(steps, at).mean()), 4),
                 "seam_max": float(off[near].max()),
                 "seam_mean": round(float(off[near].mean()), 4),
                 "elsewhere_max": float(off[~near].max()),
@@ -332,6 +347,7 @@ def main() -> None:
     of_seams.add_argument("--slide", type=Path)
     of_seams.add_argument("--side", type=int, default=1024)
     of_seams.add_argument("--tile", type=int, default=512)
+    of_seams.add_argument("--precision")
     one = parts.add_parser("one")
     one.add_argument("side", type=int)
     one.add_argument("folder", type=Path)
@@ -347,7 +363,9 @@ def main() -> None:
         found = stages()
     else:
         torch.set_num_threads(1)
-        found = seams(given.run, given.slide, side=given.side, tile_px=given.tile)
+        found = seams(
+            given.run, given.slide, side=given.side, tile_px=given.tile, precision=given.precision
+        )
     print(json.dumps(found))
     if given.out is not None:
         given.out.write_text(json.dumps(found, indent=2) + "\n")

@@ -184,7 +184,7 @@ def test_cells_are_about_a_micrometre_and_fit_tiles():
     assert cell_px(0.5, 64, (100, 100)) == 2
     assert cell_px(0.1, 48, (100, 100)) == 8
     assert cell_px(0.1, 24, (100, 100)) == 8
-    assert cell_px(0.5, 1024, (100, 80_000)) == 8  # never more than 8192 along a side
+    assert cell_px(0.5, 1024, (100, 80_000)) == 16  # never more than 8192 along a side
 
 
 def test_half_of_a_cell_is_enough():
@@ -194,3 +194,28 @@ def test_half_of_a_cell_is_enough():
     positive[0, 4] = True  # half of what the border leaves of the third
 
     assert cells_of(positive, 2).tolist() == [[True, False, True], [False, False, False]]
+
+
+def test_a_region_that_never_ends_is_cut_and_its_area_kept(monkeypatch):
+    monkeypatch.setattr("medglean.stain.slide.regions.MOST_ROWS", 8)
+    cells = np.ones((40, 3), bool)
+
+    found = found_in(cells, [4] * 10)
+
+    assert len(found) > 1
+    tops = [each["geometry"]["coordinates"][0][0][1] for each in found]
+    assert tops == sorted(set(tops))
+    areas = [each["properties"]["measurements"]["Area um^2"] for each in found]
+    assert sum(areas) == pytest.approx(cells.sum() * 16 * 0.25 * 0.5)
+
+
+def test_outlines_do_not_depend_on_the_rows_that_are_searched_at_a_time(monkeypatch):
+    labels = cv2.connectedComponents(
+        (np.random.default_rng(3).random((33, 21)) < 0.6).astype(np.uint8), connectivity=4
+    )[1]
+    whole = outlines(labels)
+    for rows in (1, 7, 33, 34):
+        monkeypatch.setattr("medglean.stain.slide.outlines.SLAB_ROWS", rows)
+        assert outlines(labels) == whole
+    some = np.arange(labels.max() + 1) % 2 == 1
+    assert outlines(labels, some) == {n: each for n, each in whole.items() if some[n]}

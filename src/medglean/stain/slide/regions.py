@@ -2,8 +2,8 @@
 
 Pixels are gathered into square cells of about a micrometre; a cell is positive where half of its
 pixels are. Rows of cells come from the top down. Regions that cannot grow any more are outlined and
-written; of the others only the cells are kept. What is written can be dragged onto the slide in
-QuPath: annotations in pixels of the largest level.
+written; of the others only the cells are kept, and not too many rows of these. What is written can
+be dragged onto the slide in QuPath: annotations in pixels of the largest level.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from medglean.stain.slide.outlines import Outline, outlines
 CELL_UM = 1.0
 MOST_CELLS = 8192
 """Along a side of a slide; cells are larger where there would be more."""
+MOST_ROWS = 512
+"""Rows of cells that are kept: a region that is higher is cut there, into regions that touch."""
 CLASS = "DAB positive (synthetic)"
 COLOUR = (166, 84, 38)
 _NAMES = uuid.UUID("5f0ad2c6-5b0e-4d5c-9d35-6f8a3a0f1f58")
@@ -62,9 +64,10 @@ def cell_px(mpp: float, tile_px: int, size_px: tuple[int, int]) -> int:
     >>> cell_px(0.25, 1024, (20000, 20000)), cell_px(0.25, 1024, (100000, 80000))
     (4, 16)
     """
-    wanted = max(CELL_UM / mpp, max(size_px) / MOST_CELLS)
-    side = 1
-    while side * 2 <= wanted * 1.5 and tile_px % (side * 2) == 0:
+    side, longest = 1, max(size_px)
+    while tile_px % (side * 2) == 0 and (
+        side * 2 <= 1.5 * CELL_UM / mpp or longest / side > MOST_CELLS
+    ):
         side *= 2
     return side
 
@@ -131,12 +134,13 @@ class RegionFinder:
         rows = np.concatenate([self._open, cells.astype(np.uint8)])
         kinds, labels, stats, _ = cv2.connectedComponentsWithStats(rows, connectivity=4)
         growing = np.zeros(kinds, bool)
-        growing[labels[-1]] = True
-        growing[0] = False
+        if len(self._open) < MOST_ROWS:
+            growing[labels[-1]] = True
+            growing[0] = False
         self._write(labels, stats, ~growing)
         still = growing[labels]
         first = int(still.any(axis=1).argmax()) if growing.any() else len(still)
-        self._open, self._top = still[first:].astype(np.uint8), self._top + first
+        self._open, self._top = still[first:].view(np.uint8), self._top + first
 
     def end(self) -> None:
         """Write what is left, at the lower border of the slide."""
@@ -152,7 +156,7 @@ class RegionFinder:
         chosen[0] = False
         if not chosen.any():
             return
-        for label, outline in outlines(np.where(chosen[labels], labels, 0)).items():
+        for label, outline in outlines(labels, chosen).items():
             self.into.write(self._feature(outline, float(areas[label]) * self.cell_um2) + b"\n")
             self.count += 1
 
