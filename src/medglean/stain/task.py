@@ -21,6 +21,7 @@ from medglean.stain.applying import StainWriter, changed_for_use, slide_row
 from medglean.stain.measured import measure, result_frame
 from medglean.stain.model import load_stainer, make_stainer, save_stainer
 from medglean.stain.pairs import choose, open_pairs
+from medglean.stain.registration import check_pairs
 from medglean.stain.reporting import evaluation_report, part_sizes, training_report
 from medglean.stain.settings import MAY_CHANGE, StainPreset
 from medglean.stain.slide.task import stain_slide_file
@@ -105,6 +106,8 @@ def fit(
         problems = [*manifest.warnings, *chosen.problems, *pairs.failures, *pairs.warnings]
         run.write_problems(problems)
         check_parts(pairs, chosen)
+        problems += check_pairs(pairs, pairs.positions("train"))
+        run.write_problems(problems)
         sizes = part_sizes(pairs)
         log.info("%s", ", ".join(f"{count} {part}" for part, count in sizes.items()))
         networks, results = fit_networks(run, pairs, chosen, preset)
