@@ -187,6 +187,14 @@ def opened(path: Path, identity: Mapping[str, Any], *, resume: bool) -> Iterator
         folder.close()
 
 
+def stage_of(path: Path) -> str | None:
+    """Return the stage that was last committed in a folder; None where there is none."""
+    if not (path / STATE).is_file():
+        return None
+    state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))["state"]
+    return state.get("stage")
+
+
 def check_room(out: Path, *, needed_bytes: int, there: Path) -> None:
     """Refuse to start where the disk has not the room.
 

@@ -13,7 +13,7 @@ import medglean
 from medglean.data.slides import open_slide
 from medglean.errors import RunFolderError
 from medglean.stain.model import Stainer
-from medglean.stain.slide.folder import PartFolder, check_room, opened
+from medglean.stain.slide.folder import PartFolder, check_room, opened, stage_of
 from medglean.stain.slide.outputs import LINES, Outputs, assemble, needed_bytes, outputs_of
 from medglean.stain.slide.pyramid import PyramidWriter
 from medglean.stain.slide.regions import RegionFinder, cell_px
@@ -31,6 +31,8 @@ from medglean.stain.slide.tally import tally_of
 
 log = logging.getLogger("medglean")
 
+READY = "ready"
+"""The stage at which all files are made."""
 _SAMPLE_BYTES = 1 << 20
 
 
@@ -90,20 +92,19 @@ def stain_slide_file(
         _check_free(outputs)
     with open_slide(slide_path) as slide:
         level = open_level(slide, preset.slide.level, mpp=preset.slide.mpp)
-        tissue = find_tissue(level) if preset.slide.tissue else all_tissue(level)
-        check_room(
-            out,
-            needed_bytes=needed_bytes(
+        tissue = None
+        if stage_of(outputs.part) != READY:  # else all is made, and only lacks its names
+            tissue = find_tissue(level) if preset.slide.tissue else all_tissue(level)
+            needed = needed_bytes(
                 level.size_px,
                 tissue_share=tissue.share,
                 formats=tuple(outputs.files),
                 compression=preset.slide.compression,
                 quality=preset.slide.quality,
-            ),
-            there=outputs.part,
-        )
+            )
+            check_room(out, needed_bytes=needed, there=outputs.part)
         with opened(outputs.part, identity, resume=resume) as folder:
-            if folder.state.get("stage") != "ready":
+            if tissue is not None:
                 scene, warnings = make_scene(stainer, level, tissue)
                 _render(scene, stainer, folder, outputs, progress, command, warnings)
             folder.publish({name: out.parent / to for name, to in folder.state["moves"].items()})
@@ -160,7 +161,7 @@ def _render(
         record=record_of(result, stainer, scene, command, folder.identity),
     )
     folder.commit(
-        {"stage": "ready", "moves": {name: path.name for name, path in moves.items()}}, whole=True
+        {"stage": READY, "moves": {name: path.name for name, path in moves.items()}}, whole=True
     )
 
 
