@@ -320,6 +320,15 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(work, tmp_path, ca
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_without_pairs_kept_aside_the_report_says_what_was_measured(work, tmp_path):
+    report = work.train(
+        tmp_path / "run", split={"train": 1.0, "val": 0.0, "test": 0.0}, fit={"max_steps": 1}
+    )
+
+    assert any("neither a test nor a validation part" in one for one in report.warnings)
+    assert len(pd.read_parquet(tmp_path / "run/results.parquet")) == 16
+
+
 def test_the_mean_colour_trains_nothing_and_paints_it(work, tmp_path):
     work.train(tmp_path / "run", method="mean-colour", measure={"judge": False})
     stainer = load_stainer(tmp_path / "run")

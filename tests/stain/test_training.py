@@ -363,8 +363,15 @@ def test_an_empty_training_part_is_refused(start):
         check_parts(none, start.chosen)
 
 
-def test_nothing_kept_aside_is_refused(stained):
+def test_all_pairs_may_be_learnt_from_where_that_is_asked_for(stained):
     everything = opened(stained, tiny_preset(split={"train": 1.0, "val": 0.0, "test": 0.0}))
 
-    with pytest.raises(DataError, match="no pair is kept aside"):
-        check_parts(everything.pairs, everything.chosen)
+    check_parts(everything.pairs, everything.chosen)
+
+
+def test_pairs_kept_aside_of_which_none_can_be_used_are_refused(start):
+    train = start.pairs.ok & (start.chosen.manifest.frame["split"] == "train").to_numpy()
+    unread = dataclasses.replace(start.pairs, ok=train)
+
+    with pytest.raises(DataError, match="none of the 8 pairs that were kept aside"):
+        check_parts(unread, start.chosen)

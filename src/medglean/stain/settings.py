@@ -238,6 +238,7 @@ class StudySettings(_Settings):
                 "generator.attention.kind=none",
                 "generator.level_features=false",
                 "discriminator.level_head=false",
+                "losses.l1=0",
                 "losses.pyramid=100",
             ),
             "L1 U-Net": (

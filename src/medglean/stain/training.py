@@ -34,7 +34,7 @@ def check_parts(pairs: Pairs, chosen: Chosen) -> None:
     Raises
     ------
     DataError
-        If no pair of it could be read, or no pair is kept aside to measure on.
+        If no pair of it could be read, or none of those that were kept aside to measure on.
     """
     if len(pairs.positions("train")) == 0:
         asked = int((chosen.manifest.frame["split"] == "train").sum())
@@ -43,10 +43,11 @@ def check_parts(pairs: Pairs, chosen: Chosen) -> None:
             f"none of the {asked} pairs of the training part can be used. Check the column "
             f"'split', and problems.csv.{first}"
         )
-    if not any(len(pairs.positions(part)) for part in ("val", "test")):
+    aside = int(chosen.manifest.frame["split"].isin(("val", "test")).sum())
+    if aside and not any(len(pairs.positions(part)) for part in ("val", "test")):
         raise DataError(
-            "no pair is kept aside, so there is nothing to measure the stain on. Set split.test "
-            "above 0, or check problems.csv for pairs that cannot be used."
+            f"none of the {aside} pairs that were kept aside to measure on can be used. Check "
+            "problems.csv, or set split.test and split.val to 0 to measure on the training pairs."
         )
 
 
