@@ -10,26 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import nn
 
 from medglean.anomaly.networks import SECTIONS, build_network, needs_classifier, networks_of
 from medglean.anomaly.objectives import CLASSIFIER, UNET, schedule_of
 from medglean.anomaly.schedule import Schedule
 from medglean.anomaly.settings import AnomalyPreset
-from medglean.errors import CheckpointError, RunFolderError, UsageError
+from medglean.errors import RunFolderError, UsageError
 from medglean.files import sha256_of_json
 from medglean.fitting import device_of
-from medglean.fitting.checkpoint import unpack_networks
 from medglean.fitting.devices import wants_channels_last
+from medglean.fitting.kept import bytes_of, fill, refuse_edited
 from medglean.nn.diffusion_unet import load_release
 from medglean.runs.preset import load_preset
 from medglean.runs.rundir import RunFolder
 
 FACTS = "model.json"
 FORMAT = 1
-SHOWN = 8
 
 Table = dict[str, Any]
 
@@ -158,24 +155,17 @@ def make_mapper(
     """
     for network in networks.values():
         network.eval().requires_grad_(False)
-    digests = {name: hashlib.sha256(_bytes_of(each)).hexdigest() for name, each in networks.items()}
+    digests = {name: hashlib.sha256(bytes_of(each)).hexdigest() for name, each in networks.items()}
     return Mapper(
         preset, dict(networks), healthy, tuple(diseased), weights_sha256=sha256_of_json(digests)
     )
-
-
-def _bytes_of(network: nn.Module) -> bytes:
-    network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    data: bytes = save(state)
-    return data
 
 
 def save_mapper(run: RunFolder, mapper: Mapper) -> None:
     """Write the networks' weights and all facts into a run."""
     networks: dict[str, Table] = {}
     for name, network in mapper.networks.items():
-        data, file = _bytes_of(network), f"{name}.safetensors"
+        data, file = bytes_of(network), f"{name}.safetensors"
         run.write(file, data)
         networks[name] = {
             "file": file,
@@ -228,51 +218,14 @@ def load_mapper(path: Path) -> Mapper:
             f"the version that wrote it: {run.record.get('medglean', 'unknown')}."
         )
     preset = load_preset(run.preset_path, AnomalyPreset)
-    _check_unedited(run.preset_path, preset, facts)
+    now = {"method": preset.method, **_decided(preset, facts["networks"])}
+    refuse_edited(run.preset_path, {"method": facts["method"], **facts["trained_with"]}, now)
     networks = {}
     for name, about in facts["networks"].items():
         networks[name] = build_network(name, preset)
-        _fill(networks[name], name, path / about["file"], about["sha256"])
+        fill(networks[name], name, path / about["file"], about["sha256"])
     made = make_mapper(networks, preset, healthy=facts["healthy"], diseased=facts["diseased"])
     return replace(made, scales=facts["scales"], thresholds=facts["thresholds"])
-
-
-def _check_unedited(file: Path, preset: AnomalyPreset, facts: Table) -> None:
-    """Refuse a preset that says something else than what the networks were trained with."""
-    now = {"method": preset.method, **_decided(preset, facts["networks"])}
-    then = {"method": facts["method"], **facts["trained_with"]}
-    lines = [
-        f"{key}: {value!r} then, {now.get(key)!r} now"
-        for key, value in then.items()
-        if now.get(key) != value
-    ]
-    if lines:
-        shown = "\n  ".join(lines[:SHOWN])
-        more = f"\n  ... and {len(lines) - SHOWN} more." if len(lines) > SHOWN else ""
-        raise CheckpointError(
-            f"{file}: was changed after training, and the networks are not as it says:\n  {shown}"
-            f"{more}\nRestore it, or train with the new settings in a new run."
-        )
-
-
-def _fill(network: nn.Module, name: str, file: Path, expected_sha256: str) -> None:
-    """Load a file's weights into a network, after a look at every byte and every key."""
-    if not file.is_file():
-        raise CheckpointError(f"{file}: no such file. Restore it, or train again.")
-    data = file.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected_sha256:
-        raise CheckpointError(
-            f"{file}: its SHA-256 is {found[:12]}..., expected {expected_sha256[:12]}...: the file "
-            "was changed or damaged. Restore it, or train again."
-        )
-    try:
-        state = load(data)
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{file}: not a safetensors file. Restore it, or train again."
-        ) from error
-    unpack_networks(file, {f"{name}.{key}": v for key, v in state.items()}, "", {name: network})
 
 
 def mapper_from_release(

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import nn
 
 from medglean.arrays import Kind
 from medglean.classify.settings import ClassifyPreset
 from medglean.data.fetch import Normalise
 from medglean.errors import CheckpointError, RunFolderError
+from medglean.fitting.kept import bytes_of, weights_of
 from medglean.nn.backbones import build_backbone
 from medglean.runs.preset import load_preset
 from medglean.runs.rundir import RunFolder
@@ -63,8 +61,7 @@ def save_classifier(
     normalise: Normalise,
 ) -> Classifier:
     """Write the network's weights and facts into a run, and return them as one."""
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    data = save(state)
+    data = bytes_of(network)
     digest = hashlib.sha256(data).hexdigest()
     run.write(WEIGHTS, data)
     run.write_json(
@@ -106,7 +103,7 @@ def load_classifier(path: Path) -> Classifier:
         )
     facts: dict[str, Any] = run.read_json(FACTS)
     preset = load_preset(run.preset_path, ClassifyPreset)
-    data = _weights_of(path / WEIGHTS, facts["weights_sha256"])
+    data = weights_of(path / WEIGHTS, facts["weights_sha256"])
     network = build_backbone(
         facts["architecture"], classes=len(facts["classes"]), in_channels=facts["channels"]
     )
@@ -125,21 +122,3 @@ def load_classifier(path: Path) -> Classifier:
         Normalise.model_validate(facts["normalise"]),
         facts["weights_sha256"],
     )
-
-
-def _weights_of(file: Path, expected_sha256: str) -> dict[str, torch.Tensor]:
-    if not file.is_file():
-        raise CheckpointError(f"{file}: no such file. Restore it, or train again.")
-    data = file.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected_sha256:
-        raise CheckpointError(
-            f"{file}: its SHA-256 is {found[:12]}..., expected {expected_sha256[:12]}...: the file "
-            "was changed or damaged. Restore it, or train again."
-        )
-    try:
-        return load(data)
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{file}: not a safetensors file. Restore it, or train again."
-        ) from error

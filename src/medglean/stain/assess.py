@@ -46,6 +46,7 @@ MEANS = {
     SSIM: "ssim",
     FLAT_SSIM: "flat.ssim",
     PSNR + NORMALISED: "psnr.normalised",
+    FLAT_PSNR + NORMALISED: "flat.psnr.normalised",
     SSIM + NORMALISED: "ssim.normalised",
     LPIPS: "lpips",
     DAB_ERROR: "dab.error",
@@ -67,7 +68,13 @@ COMPARED = (
 """Measures of which `difference_of` tells differences."""
 LESS_IS_BETTER = frozenset({LPIPS, DAB_ABSOLUTE, BACKGROUND_ABSOLUTE, FID})
 BY_LEVEL = (PSNR, SSIM, DAB_ERROR, DICE, BACKGROUND)
-UNITS = {PSNR: "dB", FLAT_PSNR: "dB", GAIN: "dB", PSNR + NORMALISED: "dB"}
+UNITS = {
+    PSNR: "dB",
+    FLAT_PSNR: "dB",
+    GAIN: "dB",
+    PSNR + NORMALISED: "dB",
+    FLAT_PSNR + NORMALISED: "dB",
+}
 
 PairTable = Mapping[str, np.ndarray]
 """A number per pair and column, NaN where it is undefined; see `medglean.stain.measured`."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from medglean.measure.intervals import Interval
 from medglean.runs.report import Figure
@@ -179,6 +179,9 @@ def losses_figure(
             place.set_ylabel("PSNR (dB)" if of_psnr else "Weighted loss")
         if all(one > 0 for means in panels[0].values() for one in means):
             axes[0].set_yscale("log")
+            # the house style parses no mathematics, which the usual labels are
+            axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes[0].yaxis.set_minor_formatter(NullFormatter())
         axes[0].set_title(f"Training of the {plain(name)} on {pairs:,} pairs")
         axes[-1].set_xlabel("Epoch (passes over the training pairs)")
         axes[0].legend(ncols=2)

@@ -18,6 +18,7 @@ from medglean.errors import DataError
 from medglean.files import sha256_of_json, write_bytes
 from medglean.fitting import Batch, device_of
 from medglean.fitting.classification import make_step
+from medglean.fitting.kept import bytes_of
 from medglean.fitting.loader import Fetch
 from medglean.fitting.loop import Step
 from medglean.fitting.settings import FitSettings
@@ -37,7 +38,6 @@ from medglean.stain.networks import DISCRIMINATOR, GENERATOR, build_network, nee
 from medglean.stain.objectives import gan_step, gan_validation
 from medglean.stain.pairs import Chosen, Pairs, image_of, target_of
 from medglean.stain.settings import StainPreset
-from medglean.stain.weights import bytes_of
 
 JUDGED = 4
 """How many validation pairs a generator is judged on at most."""

@@ -17,6 +17,7 @@ from medglean.arrays import UnitBatch
 from medglean.errors import RunFolderError, UsageError
 from medglean.files import sha256_of_json
 from medglean.fitting import device_of
+from medglean.fitting.kept import bytes_of, fill
 from medglean.nn.stain_gan import StainUNet, for_inference
 from medglean.runs.preset import load_preset
 from medglean.runs.rundir import RunFolder
@@ -26,7 +27,7 @@ from medglean.stain.optics import apply_white
 from medglean.stain.padding import padded
 from medglean.stain.pairs import Pairs, target_of
 from medglean.stain.settings import StainPreset
-from medglean.stain.weights import Table, bytes_of, check_unedited, decided, fill
+from medglean.stain.weights import Table, check_unedited, decided
 
 FACTS = "model.json"
 FORMAT = 1

@@ -29,7 +29,8 @@ MEANINGS = {
     known.FLAT_SSIM: "The same of the mean colour.",
     known.PSNR + known.NORMALISED: "PSNR where both images are divided by their white, so that a "
     "slide's own white does not count.",
-    known.SSIM + known.NORMALISED: "SSIM of the same.",
+    known.FLAT_PSNR + known.NORMALISED: "The same of the mean colour.",
+    known.SSIM + known.NORMALISED: "SSIM between the images with white glass.",
     known.LPIPS: "Distance in the features of a trained network; less is better.",
     known.FID: "Distance between the generated and the real images as two clouds of features; less "
     "is better. It depends on how many images there are.",

@@ -28,7 +28,7 @@ from medglean.stain.study.rows import Cost, Row
 
 LIKENESS = (known.PSNR, known.SSIM, known.GAIN, known.LPIPS, known.FID, known.INCEPTION)
 """Measures of the first table, in its order; those that no method has are left out."""
-NORMALISED = (known.PSNR + known.NORMALISED, known.SSIM + known.NORMALISED)
+NORMALISED = tuple(name + known.NORMALISED for name in (known.PSNR, known.FLAT_PSNR, known.SSIM))
 STAIN = (
     known.DAB_ERROR,
     known.DAB_ABSOLUTE,
