@@ -60,6 +60,7 @@ def test_losses_are_drawn_over_epochs_and_psnr_below(drawn):
     assert figure.section == "training"
     assert "Training of the generator on 7 pairs" in words(drawn[0])
     assert "PSNR (dB)" in words(drawn[0])
+    assert not any("mathdefault" in word for word in words(drawn[0]))
     line = drawn[0].axes[0].lines[0]
     np.testing.assert_allclose(line.get_ydata(), [10.0, 5.0])  # means of each epoch
     assert figures.losses_figure([], name="generator", pairs=7) is None

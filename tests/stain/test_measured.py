@@ -92,6 +92,9 @@ def test_with_white_glass_both_kinds_of_psnr_are_told(start):
 
     assert np.isposinf(table["psnr.normalised"]).all()
     np.testing.assert_allclose(table["ssim.normalised"], 1.0)
+    grey = np.full((64, 64, 3), 128, np.uint8)  # of the mean colour, without any white put back
+    glass = as_colours(target_of(pairs, rows[:1])[0])
+    assert table["flat.psnr.normalised"][0] == pytest.approx(psnr(grey, glass))
     one, real = target_of(pairs, rows[:1])[0], stored_of(pairs, int(rows[0]))
     assert table["psnr"][0] == pytest.approx(psnr(as_colours(one), as_colours(real)))
     assert np.isfinite(table["psnr"]).all()  # glass is white in one and not in the other
