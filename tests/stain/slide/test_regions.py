@@ -179,12 +179,12 @@ def test_a_collection_is_valid_json(tmp_path):
         assert found["notice"] == "Synthetic"
 
 
-def test_cells_are_about_a_micrometre_and_fit_tiles():
-    assert cell_px(1.0, 64, (100, 100)) == 1
-    assert cell_px(0.5, 64, (100, 100)) == 2
-    assert cell_px(0.1, 48, (100, 100)) == 8
+def test_cells_are_about_four_micrometres_and_fit_tiles():
+    assert cell_px(1.0, 64, (100, 100)) == 4
+    assert cell_px(0.5, 64, (100, 100)) == 8
+    assert cell_px(0.1, 48, (100, 100)) == 16  # the largest power of two in 48
     assert cell_px(0.1, 24, (100, 100)) == 8
-    assert cell_px(0.5, 1024, (100, 80_000)) == 16  # never more than 8192 along a side
+    assert cell_px(0.5, 1024, (100, 80_000)) == 32  # never more than 4096 along a side
 
 
 def test_half_of_a_cell_is_enough():

@@ -1,6 +1,6 @@
 """DAB-positive regions of a virtual slide as GeoJSON, found while the slide is generated.
 
-Pixels are gathered into square cells of about a micrometre; a cell is positive where half of its
+Pixels are gathered into square cells of about four micrometres; a cell is positive where half of its
 pixels are. Rows of cells come from the top down. Regions that cannot grow any more are outlined and
 written; of the others only the cells are kept, and not too many rows of these. What is written can
 be dragged onto the slide in QuPath: annotations in pixels of the largest level.
@@ -21,10 +21,10 @@ from jaxtyping import Bool, Float32, UInt8
 from medglean.stain.optics import optical_density, stain_vectors
 from medglean.stain.slide.outlines import Outline, outlines
 
-CELL_UM = 1.0
-MOST_CELLS = 8192
+CELL_UM = 4.0
+MOST_CELLS = 4096
 """Along a side of a slide; cells are larger where there would be more."""
-MOST_ROWS = 512
+MOST_ROWS = 256
 """Rows of cells that are kept: a region that is higher is cut there, into regions that touch."""
 CLASS = "DAB positive (synthetic)"
 COLOUR = (166, 84, 38)
@@ -62,7 +62,7 @@ def cell_px(mpp: float, tile_px: int, size_px: tuple[int, int]) -> int:
     Examples
     --------
     >>> cell_px(0.25, 1024, (20000, 20000)), cell_px(0.25, 1024, (100000, 80000))
-    (4, 16)
+    (16, 32)
     """
     side, longest = 1, max(size_px)
     while tile_px % (side * 2) == 0 and (
