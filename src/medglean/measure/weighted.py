@@ -23,6 +23,8 @@ from medglean.measure.curves import one_vs_rest
 Statistic = Callable[[np.ndarray], np.ndarray]
 """From weights (n, b) to values (b,)."""
 
+_SMALLEST = np.finfo(np.float64).tiny
+
 
 def auroc(truth: Truth, scores: Scores) -> Statistic:
     """AUROC; undefined where a resample holds no positive or no negative image."""
@@ -51,22 +53,30 @@ def average_precision(truth: Truth, scores: Scores) -> Statistic:
     """Average precision; undefined where a resample holds no positive image."""
     check_same_length(truth=truth, scores=scores)
     check_finite(scores=scores)
-    order = np.argsort(-scores, kind="stable")
-    positive = truth[order]
-    descending = -scores[order]
+    positive = np.flatnonzero(truth)
+    positive = positive[np.argsort(-scores[positive], kind="stable")]
+    negative = np.flatnonzero(~truth)
+    negative = negative[np.argsort(-scores[negative], kind="stable")]
     # Tied images enter together: precision is read at the last one of the tie.
-    last_of_tie = np.searchsorted(descending, descending[positive], side="right") - 1
-    positives_until = np.cumsum(positive)[last_of_tie] - 1
+    descending = -scores[positive]
+    last_of_tie = np.searchsorted(descending, descending, side="right") - 1
+    tied = bool((last_of_tie != np.arange(len(positive))).any())
+    negatives_until = np.searchsorted(-scores[negative], descending, side="right")
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        positive_weights = weights[order[positive]]
-        called = np.cumsum(weights[order], axis=0)[last_of_tie]
-        found_until = np.cumsum(positive_weights, axis=0)
-        found = found_until[positives_until]
+        positive_weights = weights[positive]
+        found = np.cumsum(positive_weights, axis=0)
+        if tied:
+            found = found[last_of_tie]
+        wrong = np.zeros((len(negative) + 1, weights.shape[1]))
+        np.cumsum(weights[negative], axis=0, out=wrong[1:])
+        called = wrong[negatives_until]
+        called += found
         # A tie that no resampled image is in has weight 0 and precision 0/0: it adds nothing.
-        precision = np.divide(found, called, out=np.zeros_like(found), where=called > 0)
+        np.maximum(called, _SMALLEST, out=called)
+        found /= called
         total = positive_weights.sum(axis=0)
-        return ratio(np.einsum("pb,pb->b", positive_weights, precision), total)
+        return ratio(np.einsum("pb,pb->b", positive_weights, found), total)
 
     return statistic
 
