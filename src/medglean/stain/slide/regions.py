@@ -1,9 +1,9 @@
 """DAB-positive regions of a virtual slide as GeoJSON, found while the slide is generated.
 
-Pixels are gathered into square cells of about four micrometres; a cell is positive where half of its
-pixels are. Rows of cells come from the top down. Regions that cannot grow any more are outlined and
-written; of the others only the cells are kept, and not too many rows of these. What is written can
-be dragged onto the slide in QuPath: annotations in pixels of the largest level.
+Pixels are gathered into square cells of about four micrometres; a cell is positive where half of
+its pixels are. Rows of cells come from the top down. Regions that cannot grow any more are outlined
+and written; of the others only the cells are kept, and not too many rows of these. What is written
+can be dragged onto the slide in QuPath: annotations in pixels of the largest level.
 """
 
 from __future__ import annotations
