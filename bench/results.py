@@ -5,11 +5,12 @@ r"""Write measured numbers into docs/results.md; nobody types them.
     python bench/results.py study shift runs/shift/results.json \
         --page docs/explanation/small-preset.md
     python bench/results.py tables pocus runs/pocus --titles "AUROC" "Gain over random-groups"
+    python bench/results.py metrics stain-overfit runs/overfit --asked "PSNR: >= 26 dB"
 
 ``bench`` runs scripts of this folder one after the other and writes the table of speeds.
 ``study`` takes the results.json of a ``medglean study`` and writes the table of that name; the
 number asked for stands beside its first row. ``tables`` takes tables of a run's report, by how
-their titles begin.
+their titles begin; ``metrics`` takes its metrics, with what was asked for by name.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from medglean.runs.records import records
+from medglean.runs.report import Metric
 from medglean.runs.tables import markdown_table, results_table, update_block
 
 HERE = Path(__file__).resolve().parent
@@ -61,6 +64,18 @@ def report_tables(run: Path, titles: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def report_metrics(run: Path, asked: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the metrics of a run's report as records, with what was asked for by name."""
+    report = json.loads((run / "report.json").read_text())
+    wanted = dict(text.split(": ", 1) for text in asked)
+    found = records(
+        [Metric(**metric) for metric in report["metrics"]],
+        report["provenance"]["command"],
+        cores=report["provenance"]["cpu"]["count"],
+    )
+    return [{**record, "asked": wanted.get(record["name"], "")} for record in found]
+
+
 def markdown_of(told: dict[str, Any]) -> str:
     """Return the tables of a report as Markdown."""
     parts = [told["sentence"], f"`{told['command']}`, {told['machine']}."]
@@ -76,9 +91,9 @@ def markdown_of(told: dict[str, Any]) -> str:
 def main() -> int:
     """Update the page and the numbers that it is made from."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["bench", "study", "tables"])
+    parser.add_argument("kind", choices=["bench", "study", "tables", "metrics"])
     parser.add_argument("names", nargs="+")
-    parser.add_argument("--asked", default="")
+    parser.add_argument("--asked", nargs="+", default=[""])
     parser.add_argument("--titles", nargs="+", default=["AUROC", "Jaccard", "Gain", "How few"])
     parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
@@ -92,12 +107,15 @@ def main() -> int:
         name, run = arguments.names
         kept[name] = report_tables(Path(run), arguments.titles)
         update_block(arguments.page, name, markdown_of(kept[name]))
+    elif arguments.kind == "metrics":
+        name, run = arguments.names
+        kept[name] = report_metrics(Path(run), [text for text in arguments.asked if text])
+        update_block(arguments.page, name, results_table(kept[name]))
     else:
         name, file = arguments.names
-        records = json.loads(Path(file).read_text())
-        records[0]["asked"] = arguments.asked
-        kept[name] = records
-        update_block(arguments.page, name, results_table(records))
+        kept[name] = json.loads(Path(file).read_text())
+        kept[name][0]["asked"] = arguments.asked[0]
+        update_block(arguments.page, name, results_table(kept[name]))
     KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
     return 0
 
