@@ -247,6 +247,21 @@ def test_read_in_a_worker_is_the_same(tmp_path, image):
         read("gone.png", root=tmp_path, isolated=True)
 
 
+def test_relative_paths_are_those_of_the_caller_wherever_the_worker_was_started(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    Image.fromarray(np.full((2, 3), 7, np.uint8)).save(tmp_path / "b" / "only.png")
+    monkeypatch.chdir(tmp_path / "a")
+    with pytest.raises(ReadError, match="no such file"):
+        read("only.png", isolated=True)
+
+    monkeypatch.chdir(tmp_path / "b")
+
+    assert (read("only.png", isolated=True).values == 7).all()
+
+
 def test_what_a_worker_answers(tmp_path, image, behaviours, monkeypatch):
     # the same in this process, where it can be measured
     def ask(first: int | str, function: str | None = "behaviours:act", **more: object):

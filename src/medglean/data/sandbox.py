@@ -216,7 +216,9 @@ def read_isolated(name: str, *, root: Path | None, budget_bytes: int) -> Picture
         If it cannot be read, ``DecoderError`` where the worker died of it.
     """
     memory_bytes = max(DEFAULT_MEMORY_BYTES, 4 * budget_bytes)
-    result = next(_shared_pool(memory_bytes).map([name], root=root, budget_bytes=budget_bytes))
+    # absolute: the worker may have been started in another folder
+    here = Path.cwd() if root is None else Path(root).absolute()
+    result = next(_shared_pool(memory_bytes).map([name], root=here, budget_bytes=budget_bytes))
     if isinstance(result, ReadError):
         raise result
     return cast("Picture", result)

@@ -130,7 +130,7 @@ def test_tissue_is_stained_and_glass_is_white(tmp_path, stainer, slide):
 
 
 def test_numbers_are_those_of_the_pixels(tmp_path, stainer, slide):
-    changed = with_slide(stainer, mpp=1.0, smallest_region_um2=0)  # a pixel is a cell
+    changed = with_slide(stainer, mpp=4.0, smallest_region_um2=0)  # a pixel is a cell
 
     result = stain_slide_file(changed, slide, tmp_path / "out.ome.tif")
 
@@ -142,7 +142,7 @@ def test_numbers_are_those_of_the_pixels(tmp_path, stainer, slide):
     assert result.dab_mean == pytest.approx(density.mean(), abs=2e-3)
     assert result.dab_p90 == pytest.approx(np.quantile(density, 0.9), abs=2e-3)
     assert result.dab_positive == pytest.approx((density >= 0.15).mean(), abs=2e-3)
-    area = (density >= 0.15).sum() * 1e-6
+    area = (density >= 0.15).sum() * 16e-6
     assert result.dab_positive_mm2 == pytest.approx(area, rel=5e-3)
     assert result.level in ("low", "high")
     assert sum(result.level_probabilities.values()) == pytest.approx(1)

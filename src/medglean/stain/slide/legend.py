@@ -90,7 +90,7 @@ def strip_px(width_px: int) -> int:
     Examples
     --------
     >>> strip_px(1024), strip_px(256), strip_px(100)
-    (41, 22, 12)
+    (40, 22, 12)
     """
     return max(12, min(22, width_px // 10), width_px // 25)
 

@@ -98,7 +98,7 @@ def plain_description(facts: Mapping[str, str]) -> str:
     Examples
     --------
     >>> plain_description({"medglean": "0.1.0", "slide": "Schnitt ä.svs"})
-    'Synthetic, not for diagnosis|medglean = 0.1.0|slide = Schnitt \xe4.svs'
+    'Synthetic, not for diagnosis|medglean = 0.1.0|slide = Schnitt \\xe4.svs'
     """
     parts = [NOTICE, *(f"{key} = {text}" for key, text in facts.items())]
     return "|".join(parts).encode("ascii", "backslashreplace").decode("ascii")
