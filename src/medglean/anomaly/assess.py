@@ -15,11 +15,12 @@ import numpy as np
 
 from medglean.anomaly import assess_notes as notes
 from medglean.anomaly import measures as known
-from medglean.anomaly.measures import IN_FOREGROUND, Measure
+from medglean.anomaly.measures import IN_FOREGROUND
 from medglean.measure.intervals import Interval
 from medglean.measure.map_values import finite_maps, top_means
 from medglean.measure.maps import MapTally
 from medglean.measure.matched import matched_pairs, quantile_bins
+from medglean.measure.resting import Measure, difference, intervals_of
 
 POSITION_BINS = 10
 COMPARED = (
@@ -225,7 +226,7 @@ def difference_of(
         )
     names = [name + suffix for suffix in ("", IN_FOREGROUND) for name in COMPARED]
     gaps = {
-        name: known.difference(first.measures[name], second.measures[name])
+        name: difference(first.measures[name], second.measures[name])
         for name in names
         if name in first.measures and name in second.measures
     }
@@ -246,7 +247,7 @@ class _Draws(NamedTuple):
     seed: int
 
     def intervals(self, measures: dict[str, Measure]) -> dict[str, Interval]:
-        return known.intervals_of(measures, self.groups, replicates=self.replicates, seed=self.seed)
+        return intervals_of(measures, self.groups, replicates=self.replicates, seed=self.seed)
 
 
 def _usable(maps: np.ndarray, rebuilt: np.ndarray | None) -> np.ndarray:

@@ -6,13 +6,11 @@ images and patients, and two methods can be compared on the images that both cou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from medglean.measure import weighted
-from medglean.measure.intervals import Interval, cluster_bootstrap_many
 from medglean.measure.map_values import (
     mean_of_defined,
     mean_values,
@@ -29,7 +27,7 @@ from medglean.measure.maps import (
     tally,
 )
 from medglean.measure.matched import matched_auroc, rate_of_stratum
-from medglean.measure.weighted import Statistic
+from medglean.measure.resting import Measure
 
 BEST_DICE = "best Dice"
 PIXEL_AUROC = "pixel AUROC"
@@ -45,13 +43,6 @@ POSITION_AUROC = "AUROC of position alone"
 COMMON_DICE = "Dice at the best common threshold"
 IN_FOREGROUND = ", in the foreground"
 """What is added to the names of measures that count pixels of the foreground only."""
-
-
-class Measure(NamedTuple):
-    """A statistic and the images that it is of, as rising positions."""
-
-    statistic: Statistic
-    rows: np.ndarray
 
 
 class PixelMeasures(NamedTuple):
@@ -175,39 +166,3 @@ def on_images(
         measures[MATCHED_AUROC] = Measure(matched, placed)
         measures[POSITION_AUROC] = Measure(weighted.auroc(truth, rates), placed)
     return measures
-
-
-def intervals_of(
-    measures: Mapping[str, Measure],
-    groups: Sequence[object] | np.ndarray,
-    *,
-    replicates: int,
-    seed: int,
-) -> dict[str, Interval]:
-    """Return each measure with its interval over the groups of its own images."""
-    names = np.asarray(groups)
-    sets: dict[bytes, list[str]] = {}
-    for name, measure in measures.items():
-        sets.setdefault(measure.rows.tobytes(), []).append(name)
-    found: dict[str, Interval] = {}
-    for together in sets.values():
-        found |= cluster_bootstrap_many(
-            {name: measures[name].statistic for name in together},
-            names[measures[together[0]].rows],
-            replicates=replicates,
-            seed=seed,
-        )
-    return {name: found[name] for name in measures}
-
-
-def difference(first: Measure, second: Measure) -> Measure:
-    """Return first less second, both on the images that both rest on."""
-    rows = np.intersect1d(first.rows, second.rows)
-
-    def at(measure: Measure, weights: np.ndarray) -> np.ndarray:
-        # an image that only one of the two could use counts for neither
-        spread = np.zeros((len(measure.rows), weights.shape[1]))
-        spread[np.searchsorted(measure.rows, rows)] = weights
-        return measure.statistic(spread)
-
-    return Measure(lambda weights: at(first, weights) - at(second, weights), rows)

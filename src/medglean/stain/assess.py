@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from medglean.measure.intervals import Interval, cluster_bootstrap_many
+from medglean.measure.intervals import Interval
 from medglean.measure.map_values import mean_of_defined
+from medglean.measure.resting import Measure, difference, intervals_of
 from medglean.measure.weighted import Statistic
 
 PSNR = "PSNR"
@@ -80,13 +80,6 @@ PairTable = Mapping[str, np.ndarray]
 """A number per pair and column, NaN where it is undefined; see `medglean.stain.measured`."""
 
 
-class Measure(NamedTuple):
-    """A statistic and the pairs that it is of, as rising positions."""
-
-    statistic: Statistic
-    rows: np.ndarray
-
-
 @dataclass(frozen=True)
 class StainAssessment:
     """What the generated images of one method are worth.
@@ -146,7 +139,7 @@ def assess_pairs(
     """
     groups = np.asarray(groups)
     measures = measures_of(table)
-    found = _intervals(measures, groups, replicates=replicates, seed=seed)
+    found = intervals_of(measures, groups, replicates=replicates, seed=seed)
     identical = int(np.isposinf(table["psnr"]).sum())
     if identical:
         told = f"{identical} pairs equal in every bit are left out: their PSNR is infinite"
@@ -161,7 +154,7 @@ def assess_pairs(
         if len(own):
             part = measures_of({column: values[own] for column, values in table.items()})
             wanted = {key: part[key] for key in BY_LEVEL if key in part}
-            by_level[name] = _intervals(wanted, groups[own], replicates=replicates, seed=seed)
+            by_level[name] = intervals_of(wanted, groups[own], replicates=replicates, seed=seed)
     return StainAssessment(found, by_level, len(groups), identical, measures, groups)
 
 
@@ -215,11 +208,11 @@ def difference_of(
         )
     names = (*COMPARED, PSNR + NORMALISED, SSIM + NORMALISED)
     gaps = {
-        name: _difference(first.measures[name], second.measures[name])
+        name: difference(first.measures[name], second.measures[name])
         for name in names
         if name in first.measures and name in second.measures
     }
-    return _intervals(gaps, first.groups, replicates=replicates, seed=seed)
+    return intervals_of(gaps, first.groups, replicates=replicates, seed=seed)
 
 
 def pearson(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> Statistic:
@@ -273,37 +266,6 @@ def _defined(values: np.ndarray) -> np.ndarray:
     """Return values as float64, NaN where they are infinite."""
     numbers = np.asarray(values, dtype=np.float64)
     return np.where(np.isfinite(numbers), numbers, np.nan)
-
-
-def _intervals(
-    measures: Mapping[str, Measure], groups: np.ndarray, *, replicates: int, seed: int
-) -> dict[str, Interval]:
-    """Return each measure with its interval over the groups of its own pairs."""
-    sets: dict[bytes, list[str]] = {}
-    for name, measure in measures.items():
-        sets.setdefault(measure.rows.tobytes(), []).append(name)
-    found: dict[str, Interval] = {}
-    for together in sets.values():
-        found |= cluster_bootstrap_many(
-            {name: measures[name].statistic for name in together},
-            groups[measures[together[0]].rows],
-            replicates=replicates,
-            seed=seed,
-        )
-    return {name: found[name] for name in measures}
-
-
-def _difference(first: Measure, second: Measure) -> Measure:
-    """Return first less second, both on the pairs that both rest on."""
-    rows = np.intersect1d(first.rows, second.rows)
-
-    def at(measure: Measure, weights: np.ndarray) -> np.ndarray:
-        # a pair that only one of the two could use counts for neither
-        spread = np.zeros((len(measure.rows), weights.shape[1]))
-        spread[np.searchsorted(measure.rows, rows)] = weights
-        return measure.statistic(spread)
-
-    return Measure(lambda weights: at(first, weights) - at(second, weights), rows)
 
 
 def _noted(interval: Interval, note: str) -> Interval:
