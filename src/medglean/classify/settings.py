@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from medglean.data.augment_settings import Augment
 from medglean.data.division import SplitSettings
@@ -15,6 +15,26 @@ from medglean.runs.preset import Preset
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _operating_rule(text: str) -> str:
+    """Check the name of an operating point: ``youden``, or a rate and its least value."""
+    name, _, least = text.partition("=")
+    if text == "youden":
+        return text
+    try:
+        share = float(least)
+    except ValueError:
+        share = float("nan")
+    if name in ("sensitivity", "specificity") and 0.0 < share <= 1.0:
+        return text
+    raise ValueError(
+        f"{text!r} is no operating point; expected 'youden', 'sensitivity=0.95' or "
+        "'specificity=0.95', with any share above 0 and up to 1."
+    )
+
+
+OperatingRule = Annotated[str, AfterValidator(_operating_rule)]
 
 
 class LabelSettings(_Settings):
@@ -47,6 +67,10 @@ class ModelSettings(_Settings):
     """``none``: from scratch; ``imagenet``: torchvision's; or the path of a weights file."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """In the classifier of AlexNet and VGG11; by default torchvision's 0.5."""
+    train: Literal["all", "head"] = "all"
+    """``all``: every weight. ``head``: only the last layer; the rest is frozen, each image passes
+    through it once, and its features are kept, so that an epoch costs next to nothing. Without
+    augmentation, and for weights that have learnt something elsewhere."""
 
 
 class InputSettings(_Settings):
@@ -67,6 +91,36 @@ class PredictSettings(_Settings):
     """Average the logits of the image and of its mirror image."""
 
 
+class DecideSettings(_Settings):
+    """What is chosen on the validation part once the network is trained."""
+
+    calibrate: Literal["temperature", "none"] = "temperature"
+    """``temperature``: logits are divided by the number that makes the validation images most
+    likely (Guo et al. 2017); the order of the scores stays. Raw logits are written in any case."""
+    points: tuple[OperatingRule, ...] = ("youden", "sensitivity=0.95", "specificity=0.95")
+    """Thresholds to find: ``youden`` (most sensitivity + specificity), or the one that keeps a rate
+    on the validation part."""
+
+
+class MeasureSettings(_Settings):
+    """What a report measures; none of it changes the network."""
+
+    replicates: int = Field(default=2000, ge=100)
+    """Resamples of patients behind each interval."""
+    subgroups: tuple[str, ...] = ("source", "view", "sex", "age")
+    """Columns to measure apart, where the manifest has them; ``age`` in bands, in years."""
+    mask: str = "mask"
+    """Column of masks of the organ, such as the lungs: how much of the saliency lies inside, and
+    what is blacked out for the audit. Where there is none, the audit blacks out the middle."""
+    saliency: int = Field(default=8, ge=0)
+    """Images of which Grad-CAM and integrated gradients are drawn; 0: none."""
+    integrated_steps: int = Field(default=16, ge=2)
+    """Steps of integrated gradients."""
+    shortcuts: bool = True
+    """Set baselines beside the network that cannot see the disease: see `docs/explanation/cxr.md`
+    in the documentation."""
+
+
 class ClassifyPreset(Preset):
     """A recipe for training and applying an image classifier."""
 
@@ -85,4 +139,9 @@ class ClassifyPreset(Preset):
     """Whose weights are kept: of the epoch that did best on the validation part, or of the last.
     ``last`` suits an average of weights and a learning rate that ends at 0: choosing among its
     epochs would follow the noise of a small validation part."""
+    seeds: int = Field(default=1, ge=1, le=20)
+    """Networks trained alike from different seeds on the same split. Their mean logits are the
+    classifier; the report says each one's numbers with mean and standard deviation."""
     predict: PredictSettings = Field(default_factory=PredictSettings)
+    decide: DecideSettings = Field(default_factory=DecideSettings)
+    measure: MeasureSettings = Field(default_factory=MeasureSettings)
