@@ -43,7 +43,7 @@ class Study:
 
 STUDIES = {
     "floor": Study(
-        "medglean.classify.study", "medglean.classify.settings:ClassifyPreset", "cxr-small"
+        "medglean.classify.study.floor", "medglean.classify.settings:ClassifyPreset", "cxr-small"
     ),
     "enrich": Study(
         "medglean.curate.study.task",
