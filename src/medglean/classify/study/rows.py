@@ -64,6 +64,11 @@ class Trained:
         In the training loop.
     weights
         Trainable parameters.
+    groups
+        Patient, or what stands for it, of each test image, in the order of ``found.truth``; empty
+        where each image stands for itself.
+    note
+        Why a training diverged; empty for all others.
     """
 
     cell: Cell
@@ -75,3 +80,5 @@ class Trained:
     best_step: int | None
     seconds: float
     weights: int
+    groups: tuple[str, ...] = ()
+    note: str = ""
