@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from medglean.arrays import Kind
+from medglean.classify.decisions import Decisions
 from medglean.classify.settings import ClassifyPreset
 from medglean.data.fetch import Normalise
 from medglean.errors import CheckpointError, RunFolderError
 from medglean.fitting.kept import bytes_of, weights_of
 from medglean.nn.backbones import build_backbone
+from medglean.nn.ensemble import MeanOfLogits, members_of
 from medglean.runs.preset import load_preset
 from medglean.runs.rundir import RunFolder
 
 WEIGHTS = "network.safetensors"
 FACTS = "model.json"
+DECISIONS = "decisions.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Classifier:
         What is done to values in [0, 1] before the network sees them.
     weights_sha256
         SHA-256 of the weights file.
+    decisions
+        Temperature and operating points chosen on the validation part; None where there was none.
     """
 
     network: nn.Module
@@ -49,6 +54,7 @@ class Classifier:
     kind: Kind
     normalise: Normalise
     weights_sha256: str
+    decisions: Decisions | None = None
 
 
 def save_classifier(
@@ -71,6 +77,7 @@ def save_classifier(
             "architecture": preset.model.architecture,
             "classes": list(classes),
             "kind": kind,
+            "members": len(members_of(network)),
             "channels": preset.images.channel_count,
             "size_px": list(preset.images.size_px),
             "normalise": normalise.model_dump(mode="json"),
@@ -104,9 +111,13 @@ def load_classifier(path: Path) -> Classifier:
     facts: dict[str, Any] = run.read_json(FACTS)
     preset = load_preset(run.preset_path, ClassifyPreset)
     data = weights_of(path / WEIGHTS, facts["weights_sha256"])
-    network = build_backbone(
-        facts["architecture"], classes=len(facts["classes"]), in_channels=facts["channels"]
-    )
+    members = [
+        build_backbone(
+            facts["architecture"], classes=len(facts["classes"]), in_channels=facts["channels"]
+        )
+        for _ in range(facts.get("members", 1))
+    ]
+    network = members[0] if len(members) == 1 else MeanOfLogits(members)
     try:
         network.load_state_dict(data)
     except RuntimeError as error:
@@ -121,4 +132,18 @@ def load_classifier(path: Path) -> Classifier:
         facts["kind"],
         Normalise.model_validate(facts["normalise"]),
         facts["weights_sha256"],
+        _decisions_of(run),
     )
+
+
+def with_decisions(run: RunFolder, classifier: Classifier, decisions: Decisions) -> Classifier:
+    """Write what was chosen on the validation part, and return the classifier with it."""
+    run.write_json(DECISIONS, decisions.to_json())
+    return replace(classifier, decisions=decisions)
+
+
+def _decisions_of(run: RunFolder) -> Decisions | None:
+    """Return what a run chose on its validation part; None for runs that chose nothing."""
+    if not (run.path / DECISIONS).is_file():
+        return None
+    return Decisions.from_json(run.read_json(DECISIONS))

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from medglean.classify.assess import Assessment, assess
+from medglean.classify.assess import assess
 from medglean.classify.model import Classifier
 from medglean.classify.page import (
     class_table,
@@ -17,11 +18,13 @@ from medglean.classify.page import (
     metrics_of,
     result_figures,
 )
+from medglean.classify.parts import Judged
 from medglean.classify.scores import Scores, score_frame, score_rows
+from medglean.classify.sections import sections_of
+from medglean.classify.training import Fitted
 from medglean.data.curated import not_representative
 from medglean.data.imageset import ImageSet
 from medglean.errors import Problem
-from medglean.fitting import FitResult
 from medglean.runs.applied import seen_before
 from medglean.runs.environment import describe_environment
 from medglean.runs.report import Report, group_name
@@ -32,25 +35,28 @@ def training_report(
     run: RunFolder,
     classifier: Classifier,
     images: ImageSet,
-    result: FitResult,
+    fitted: Fitted,
     problems: Sequence[Problem],
     sizes: Mapping[str, int],
 ) -> Report:
     """Score the validation and the test part, write the scores, and make the report."""
     preset = classifier.preset
+    result = fitted.results[0]
     kept_aside = np.concatenate([images.positions("val"), images.positions("test")])
     scores = score_rows(classifier, images, np.sort(kept_aside))
     run.write_results(score_frame(classifier, images, scores, truth=True))
     part = "test" if sizes["test"] else "val"
-    warnings = list(result.warnings)
+    warnings = [told for one in fitted.results for told in one.warnings]
     if part == "val":
         warnings.append(
             "There is no test part: the numbers are of the images on which the epoch was chosen, "
             "and flatter the classifier."
         )
     rows = images.positions(part)
-    of_part = _rows_of(scores, rows)
-    found, groups = _assessed(classifier, images, of_part, seed=preset.fit.seed)
+    of_part = scores.of(rows)
+    judged = _judged(classifier, images, of_part, learn=images.positions("train"))
+    found = judged.found
+    further = sections_of(judged)
     learning = learning_figure(
         result.history,
         monitor=preset.fit.monitor,
@@ -65,30 +71,37 @@ def training_report(
         sentence=(
             f"A {preset.model.architecture} was trained on {sizes['train']:,} images; on "
             f"{found.n:,} images of {found.groups:,} other {counted} its {name} is "
-            f"{quoted.value:.3f}."
-        ),
-        metrics=metrics_of(found, group_name=counted),
-        tables=[class_table(found, part=part)],
+            f"{quoted.value:.3f}. " + " ".join(further.sentences)
+        ).strip(),
+        metrics=[*metrics_of(found, group_name=counted), *further.metrics],
+        tables=[class_table(found, part=part), *further.tables],
         figures=[
-            *result_figures(found, groups),
+            *result_figures(found, judged.groups),
+            *further.figures,
             *([learning] if learning else []),
             counts_figure(images, classifier.classes),
             *example_figures(classifier, images, of_part, found),
         ],
         problems=problems,
-        warnings=[*warnings, *not_representative(images.manifest, rows), *found.notes],
+        warnings=[
+            *warnings,
+            *not_representative(images.manifest, rows),
+            *found.notes,
+            *further.warnings,
+        ],
         done={
             "preset": preset.name,
             "network": preset.model.architecture,
             "weights to start from": preset.model.weights,
             "input": f"{preset.images.size_px[0]} x {preset.images.size_px[1]} px, "
             f"{preset.images.channel_count} channel(s)",
+            "seeds": ", ".join(str(preset.fit.seed + k) for k in range(preset.seeds)),
             "epochs": result.epochs,
             "kept": "the last epoch"
             if preset.keep == "last" or result.best_step is None
             else f"the epoch with the best validation {preset.fit.monitor}",
-            "training time": f"{result.seconds:.0f} s",
-            "interruptions": len(result.resumed_from),
+            "training time": f"{sum(one.seconds for one in fitted.results):.0f} s",
+            "interruptions": sum(len(one.resumed_from) for one in fitted.results),
             "source": preset.source.paper or "medglean",
             "deviations": " ".join(preset.source.deviations) or "none",
         },
@@ -98,6 +111,7 @@ def training_report(
             "classes": ", ".join(classifier.classes),
             "manifest SHA-256": run.record["manifest_hash"],
             "split SHA-256": run.record["split_hash"],
+            **further.data,
         },
         provenance={**describe_environment(run.record["command"]), "seed": preset.fit.seed},
     )
@@ -115,7 +129,10 @@ def evaluation_report(
     split: str | None,
 ) -> Report:
     """Make the report of a classifier on the rows of a manifest that were scored."""
-    found, groups = _assessed(classifier, images, scores, seed=classifier.preset.fit.seed)
+    learn = _learnt(run, run_path, images, scores.rows)
+    judged = _judged(classifier, images, scores, learn=learn)
+    found = judged.found
+    further = sections_of(judged)
     counted = group_name(images.manifest.grouped_by)
     name, quoted = found.primary
     part = split or "labelled"
@@ -123,12 +140,14 @@ def evaluation_report(
         title=f"{classifier.preset.name}: evaluated on {found.n:,} images",
         sentence=(
             f"A trained {classifier.preset.model.architecture} was applied to {found.n:,} {part} "
-            f"images of {found.groups:,} {counted}; its {name} is {quoted.value:.3f}."
-        ),
-        metrics=metrics_of(found, group_name=counted),
-        tables=[class_table(found, part=part)],
+            f"images of {found.groups:,} {counted}; its {name} is {quoted.value:.3f}. "
+            + " ".join(further.sentences)
+        ).strip(),
+        metrics=[*metrics_of(found, group_name=counted), *further.metrics],
+        tables=[class_table(found, part=part), *further.tables],
         figures=[
-            *result_figures(found, groups),
+            *result_figures(found, judged.groups),
+            *further.figures,
             *example_figures(classifier, images, scores, found),
         ],
         problems=problems,
@@ -136,6 +155,7 @@ def evaluation_report(
             *seen_before(run_path, [images.ids[row] for row in scores.rows]),
             *not_representative(images.manifest, scores.rows),
             *found.notes,
+            *further.warnings,
         ],
         done={
             "preset": classifier.preset.name,
@@ -148,6 +168,7 @@ def evaluation_report(
             "kept together": images.manifest.grouped_by,
             "classes": ", ".join(classifier.classes),
             "manifest SHA-256": run.record["manifest_hash"],
+            **further.data,
         },
         provenance=describe_environment(run.record["command"]),
     )
@@ -155,22 +176,37 @@ def evaluation_report(
     return report
 
 
-def _rows_of(scores: Scores, rows: np.ndarray) -> Scores:
-    places = np.searchsorted(scores.rows, rows)
-    return Scores(rows, scores.logits[places], scores.probability[places])
+def _learnt(
+    run: RunFolder, run_path: Path, images: ImageSet, judged: np.ndarray
+) -> np.ndarray | None:
+    """Return the rows that the network learnt from, where they are in this very manifest.
+
+    None where it is another manifest, or where the judged rows are among them.
+    """
+    trained = RunFolder.open(run_path)
+    if trained.record.get("manifest_hash") != run.record["manifest_hash"]:
+        return None
+    split = pd.read_csv(run_path / "split.csv", dtype=str)
+    learnt = set(split.loc[split["split"] == "train", "id"])
+    rows = np.array([row for row in images.positions() if images.ids[row] in learnt], dtype=int)
+    if len(rows) == 0 or np.isin(judged, rows).any():
+        return None
+    return rows
 
 
-def _assessed(
-    classifier: Classifier, images: ImageSet, scores: Scores, *, seed: int
-) -> tuple[Assessment, np.ndarray]:
+def _judged(
+    classifier: Classifier, images: ImageSet, scores: Scores, *, learn: np.ndarray | None
+) -> Judged:
     groups = images.groups[scores.rows]
+    preset = classifier.preset
     found = assess(
         images.targets[scores.rows],
         scores.probability,
         groups,
         kind=classifier.kind,
         classes=classifier.classes,
-        threshold=classifier.preset.labels.threshold,
-        seed=seed,
+        threshold=preset.labels.threshold,
+        replicates=preset.measure.replicates,
+        seed=preset.fit.seed,
     )
-    return found, groups
+    return Judged(classifier, images, scores, found, groups, learn, preset.fit.seed)

@@ -10,11 +10,13 @@ import pandas as pd
 import torch
 
 from medglean.arrays import Kind, ScoreTable
+from medglean.classify.decisions import calibrated
 from medglean.classify.model import Classifier
 from medglean.data.augment import to_float
 from medglean.data.imageset import ImageSet
 from medglean.errors import DataError
 from medglean.fitting.classification import logits_of, probabilities
+from medglean.nn.ensemble import members_of
 
 LOGIT = "logit."
 PROBABILITY = "probability."
@@ -28,27 +30,45 @@ class Scores:
     ----------
     rows
         Positions in the manifest, shape (m,).
-    logits, probability
-        Shape (m, k).
+    logits
+        Raw, shape (m, k): the mean over the networks.
+    probability
+        Shape (m, k), calibrated where the preset says so.
+    members
+        Logits of each network, shape (s, m, k).
     """
 
     rows: np.ndarray
     logits: np.ndarray
     probability: ScoreTable
+    members: np.ndarray
+
+    def of(self, rows: np.ndarray) -> Scores:
+        """Return the scores of some of the rows, given as positions in the manifest, rising."""
+        places = np.searchsorted(self.rows, rows)
+        return Scores(rows, self.logits[places], self.probability[places], self.members[:, places])
 
 
 def score_rows(classifier: Classifier, images: ImageSet, rows: np.ndarray) -> Scores:
     """Apply a classifier to rows of an image set that have an image."""
     settings = classifier.preset.predict
+    found = []
     with torch.inference_mode():
-        logits = logits_of(
-            classifier.network,
-            _batches(classifier, images, rows, settings.batch_size),
-            flip=settings.flip,
-        )
+        for network in members_of(classifier.network):
+            batches = _batches(classifier, images, rows, settings.batch_size)
+            found.append(logits_of(network, batches, flip=settings.flip))
+    members = np.stack(found)
     if len(rows) == 0:
-        logits = np.zeros((0, len(classifier.classes)), np.float32)
-    return Scores(rows, logits, probabilities(logits, kind=classifier.kind))
+        members = np.zeros((len(found), 0, len(classifier.classes)), np.float32)
+    logits = members.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return Scores(rows, logits, probability_of(classifier, logits), members)
+
+
+def probability_of(classifier: Classifier, logits: np.ndarray) -> ScoreTable:
+    """Turn raw logits into probabilities, calibrated where the classifier has a temperature."""
+    if classifier.decisions is None:
+        return probabilities(logits, kind=classifier.kind)
+    return calibrated(logits, classifier.decisions, kind=classifier.kind)
 
 
 def _batches(

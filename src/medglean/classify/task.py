@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from medglean.classify.model import Classifier, load_classifier, save_classifier
+from medglean.classify.decisions import Decisions, decide
+from medglean.classify.model import (
+    Classifier,
+    load_classifier,
+    save_classifier,
+    with_decisions,
+)
 from medglean.classify.prepare import choose, column_of, open_images
 from medglean.classify.reporting import evaluation_report, training_report
 from medglean.classify.scores import score_frame, score_rows
 from medglean.classify.settings import ClassifyPreset
-from medglean.classify.training import check_parts, fit_network
+from medglean.classify.training import check_parts, fit_networks
 from medglean.data.cache import Progress, default_cache
+from medglean.data.imageset import ImageSet
 from medglean.data.manifest import Manifest
 from medglean.data.splits import split_hash
 from medglean.errors import DataError, Problem
@@ -107,19 +114,34 @@ def fit(
         sizes = {part: len(images.positions(part)) for part in ("train", "val", "test")}
         check_parts(images, sizes, chosen.classes, chosen.kind)
         log.info("%d images to learn from, %d to choose on, %d to test on", *sizes.values())
-        network, result, normalise = fit_network(run, images, chosen, preset)
+        fitted = fit_networks(run, images, chosen, preset)
         classifier = save_classifier(
             run,
-            network,
+            fitted.network,
             preset=preset,
             classes=chosen.classes,
             kind=chosen.kind,
-            normalise=normalise,
+            normalise=fitted.normalise,
         )
-        report = training_report(run, classifier, images, result, problems, sizes)
+        if sizes["val"]:
+            classifier = with_decisions(run, classifier, _decided(classifier, images))
+        report = training_report(run, classifier, images, fitted, problems, sizes)
         report.write(run.path)
         run.finish()
         return report
+
+
+def _decided(classifier: Classifier, images: ImageSet) -> Decisions:
+    """Choose temperature and operating points on the validation part."""
+    rows = images.positions("val")
+    return decide(
+        score_rows(classifier, images, rows).logits,
+        images.targets[rows],
+        images.groups[rows],
+        kind=classifier.kind,
+        classes=classifier.classes,
+        settings=classifier.preset.decide,
+    )
 
 
 def evaluate(

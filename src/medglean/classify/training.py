@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +17,15 @@ from medglean.classify.settings import ClassifyPreset
 from medglean.data.fetch import Fetch, Normalise
 from medglean.data.imageset import ImageSet
 from medglean.errors import DataError
-from medglean.fitting import FitResult, Loader, fit, load_last, load_weights, make_optimizer
+from medglean.fitting import (
+    FitResult,
+    FitSettings,
+    Loader,
+    fit,
+    load_last,
+    load_weights,
+    make_optimizer,
+)
 from medglean.fitting.classification import (
     class_weights,
     classification_loss,
@@ -26,9 +36,13 @@ from medglean.fitting.classification import (
 from medglean.fitting.devices import resolved
 from medglean.measure.curves import auroc
 from medglean.nn.backbones import build_backbone, parameter_count
+from medglean.nn.ensemble import MeanOfLogits
 from medglean.runs.rundir import RunFolder
 
 log = logging.getLogger("medglean")
+
+SEEDS = "seeds"
+"""Folder in a run of the trainings of several seeds."""
 
 
 def check_parts(
@@ -62,29 +76,119 @@ def check_parts(
         )
 
 
-def fit_network(
-    run: RunFolder, images: ImageSet, chosen: Chosen, preset: ClassifyPreset
-) -> tuple[nn.Module, FitResult, Normalise]:
-    """Train, and return the network with the weights that the preset keeps, on the CPU.
+@dataclass(frozen=True)
+class Fitted:
+    """Networks that were trained, as one.
 
-    Checkpoints and the log go into the run folder; training goes on from what is there.
+    Attributes
+    ----------
+    network
+        On the CPU; a `medglean.nn.ensemble.MeanOfLogits` where there are several.
+    results
+        Of each training, in the order of the seeds.
+    normalise
+        What is done to values in [0, 1] before a network sees them.
     """
-    settings, seed = resolved(preset.fit), preset.fit.seed
+
+    network: nn.Module
+    results: tuple[FitResult, ...]
+    normalise: Normalise
+
+
+def fit_networks(
+    run: RunFolder, images: ImageSet, chosen: Chosen, preset: ClassifyPreset
+) -> Fitted:
+    """Train as many networks as the preset asks for, one after another, on the same split.
+
+    Checkpoints and logs go into the run folder, with several seeds into ``seeds/<seed>`` in it;
+    training goes on from what is there.
+    """
     normalise = normalisation(images, preset)
+    identity = {"split": str(run.record["split_hash"]), "cache": images.cached.hash}
+    networks: list[nn.Module] = []
+    results: list[FitResult] = []
+    for seed in range(preset.fit.seed, preset.fit.seed + preset.seeds):
+        folder = run.path
+        if preset.seeds > 1:
+            folder = run.path / SEEDS / str(seed)
+            folder.mkdir(parents=True, exist_ok=True)
+            log.info("network %d of %d, seed %d", len(networks) + 1, preset.seeds, seed)
+        seeded = preset.model_copy(update={"fit": preset.fit.model_copy(update={"seed": seed})})
+        network, result = _fit_one(folder, images, chosen, seeded, normalise, identity)
+        networks.append(network)
+        results.append(result)
+    network = networks[0] if preset.seeds == 1 else MeanOfLogits(networks)
+    return Fitted(network, tuple(results), normalise)
+
+
+def _fit_one(
+    folder: Path,
+    images: ImageSet,
+    chosen: Chosen,
+    preset: ClassifyPreset,
+    normalise: Normalise,
+    identity: Mapping[str, str],
+) -> tuple[nn.Module, FitResult]:
+    """Train one network, and return it with the weights that the preset keeps, on the CPU."""
+    settings = resolved(preset.fit)
     network = build_backbone(
         preset.model.architecture,
         classes=len(chosen.classes),
         in_channels=preset.images.channel_count,
         weights=preset.model.weights,
         dropout=preset.model.dropout,
-        seed=seed,
+        seed=preset.fit.seed,
     )
     log.info("%s with %d parameters", preset.model.architecture, parameter_count(network))
+    networks: dict[str, nn.Module] = {"network": network}
+    validate = _validation(images, preset, normalise, chosen.kind)
+    result = fit(
+        make_step(
+            networks,
+            kind=chosen.kind,
+            classes=len(chosen.classes),
+            weights=_class_weights(images, chosen, preset),
+            smoothing=preset.labels.smoothing,
+            mixup=preset.mixup,
+        ),
+        networks=networks,
+        optimizers={
+            "network": make_optimizer(
+                network.parameters(), settings.optimizer, precision=settings.precision
+            )
+        },
+        loader=_loader(images, preset, settings, normalise),
+        settings=settings if validate else settings.model_copy(update={"patience": None}),
+        folder=folder,
+        validate=validate,
+        resume=True,  # the run folder has decided that already
+        identity=identity,
+    )
+    for warning in result.warnings:
+        log.warning("%s", warning)
+    if preset.keep == "best" and result.best is not None:
+        load_weights(result.best, {"network": network})
+    else:
+        load_last(result.last, {"network": network})
+    return network.cpu(), result
+
+
+def _class_weights(images: ImageSet, chosen: Chosen, preset: ClassifyPreset) -> torch.Tensor | None:
+    if preset.labels.weights != "balanced":
+        return None
+    learn = images.targets[images.positions("train")]
+    return class_weights(learn, kind=chosen.kind, classes=len(chosen.classes))
+
+
+def _loader(
+    images: ImageSet, preset: ClassifyPreset, settings: FitSettings, normalise: Normalise
+) -> Loader:
     learn = images.positions("train")
+    seed = preset.fit.seed
     fetch = Fetch(
         images.stored, images.targets, augment=preset.augment, seed=seed, normalise=normalise
     )
-    loader = Loader(
+    return Loader(
         fetch,
         learn,
         batch_size=settings.batch_size,
@@ -93,46 +197,6 @@ def fit_network(
         drop_last=_last_would_be_one(len(learn), settings.batch_size),
         ids=images.ids,
     )
-    weights = None
-    if preset.labels.weights == "balanced":
-        weights = class_weights(
-            images.targets[learn], kind=chosen.kind, classes=len(chosen.classes)
-        )
-    networks: dict[str, nn.Module] = {"network": network}
-    step = make_step(
-        networks,
-        kind=chosen.kind,
-        classes=len(chosen.classes),
-        weights=weights,
-        smoothing=preset.labels.smoothing,
-        mixup=preset.mixup,
-    )
-    validate = _validation(images, preset, normalise, chosen.kind)
-    result = fit(
-        step,
-        networks=networks,
-        optimizers={
-            "network": make_optimizer(
-                network.parameters(), settings.optimizer, precision=settings.precision
-            )
-        },
-        loader=loader,
-        settings=settings if validate else settings.model_copy(update={"patience": None}),
-        folder=run.path,
-        validate=validate,
-        resume=True,  # the run folder has decided that already
-        identity={
-            "split": str(run.record["split_hash"]),
-            "cache": images.cached.hash,
-        },
-    )
-    for warning in result.warnings:
-        log.warning("%s", warning)
-    if preset.keep == "best" and result.best is not None:
-        load_weights(result.best, {"network": network})
-    else:
-        load_last(result.last, {"network": network})
-    return network.cpu(), result, normalise
 
 
 def _last_would_be_one(count: int, batch_size: int) -> bool:
