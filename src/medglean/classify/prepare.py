@@ -10,12 +10,14 @@ import numpy as np
 
 from medglean.arrays import Kind
 from medglean.classify.settings import ClassifyPreset, LabelSettings
+from medglean.data.by_column import named_rows
 from medglean.data.cache import Progress
 from medglean.data.division import check_division, divide
 from medglean.data.fetch import Normalise, channel_statistics
 from medglean.data.imageset import ImageSet
 from medglean.data.labels import label_sets
 from medglean.data.manifest import Manifest
+from medglean.data.ties import Ties, near_duplicate_ties
 from medglean.errors import DataError, Problem
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -80,8 +82,26 @@ def kind_of(manifest: Manifest, labels: LabelSettings) -> Kind:
     return labels.kind
 
 
-def choose(manifest: Manifest, preset: ClassifyPreset) -> Chosen:
+def choose(
+    manifest: Manifest,
+    preset: ClassifyPreset,
+    *,
+    workers: int = 2,
+    cache: Path | None = None,
+) -> Chosen:
     """Choose rows and classes, and divide the rows.
+
+    Parameters
+    ----------
+    manifest
+        With ``label`` or ``labels``.
+    preset
+        What to do.
+    workers
+        Images decoded at the same time, where ``split.duplicates`` is ``together``; otherwise
+        none is.
+    cache
+        Folder in which it is kept which images are near duplicates; by default it is not.
 
     Raises
     ------
@@ -101,12 +121,20 @@ def choose(manifest: Manifest, preset: ClassifyPreset) -> Chosen:
     if wanted is not None and kind == "single":
         keep = np.array([names is not None and names[0] in wanted for names in sets], dtype=bool)
     problems = _left_out(name, column, labelled, keep)
+    if preset.split.column is not None:
+        named, told = named_rows(manifest.select(keep), preset.split.column, preset.split.values)
+        keep[np.flatnonzero(keep)[~named]] = False
+        problems += told
     _check_classes(name, sets, keep, kind, preset.labels)
     rows = manifest.select(np.flatnonzero(keep))
     if wanted is not None and kind == "multi":
         rows = rows.with_columns(labels=_only(rows, wanted))
-    rows = divide(rows, preset.split, seed=preset.fit.seed, label=column)
-    problems += check_division(rows, preset.split, label=column)
+    ties = Ties((), ())
+    if preset.split.duplicates == "together":
+        ties = near_duplicate_ties(rows, workers=workers, cache=cache)
+        problems += ties.problems
+    rows = divide(rows, preset.split, seed=preset.fit.seed, label=column, tied=ties.sets)
+    problems += check_division(rows, preset.split, label=column, tied=ties.sets)
     classes = wanted if wanted is not None else rows.classes(column)
     return Chosen(rows, kind, tuple(classes), tuple(problems))
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from medglean.data.balance import balance
 from medglean.data.labels import label_sets
+from medglean.data.strata import class_counts
 from medglean.errors import Problem, SplitError
 from medglean.files import sha256_of_json
 
@@ -32,7 +33,7 @@ def split_by_group(
     *,
     fractions: Mapping[str, float],
     group: str = "patient",
-    stratify: str | None = "label",
+    stratify: str | Sequence[str] | None = "label",
     seed: int,
     tied: Iterable[Iterable[str]] = (),
     tied_by: Sequence[str] = TIED_BY,
@@ -55,8 +56,8 @@ def split_by_group(
         Column whose rows stay together; rows without a value follow ``manifest.groups``.
     stratify
         Column whose classes are shared out evenly: ``label``, ``labels`` (names joined by ``;``),
-        any other column of names, or ``None``. Rows without a label are shared out as if
-        "unlabelled" were a class.
+        any other column of names, several of them (see `medglean.data.strata`), or ``None``. Rows
+        without a label are shared out as if "unlabelled" were a class.
     seed
         Which of the equally good splits is taken.
     tied
@@ -92,7 +93,13 @@ def split_by_group(
             f"expected at least {len(shares)} to fill {', '.join(shares)}. Ask for fewer parts, "
             "add patients, or check that the column really tells patients apart."
         )
-    counts = _class_counts(manifest, stratify, unit_of_row, len(units))
+    counts = class_counts(
+        manifest,
+        columns_of(stratify),
+        unit_of_row,
+        units=len(units),
+        smallest=min(share for share in shares.values() if share > 0),
+    )
     standing = np.full(len(units), -1)
     if fixed is not None:
         for row, part in enumerate(fixed):
@@ -120,7 +127,7 @@ def k_folds(
     *,
     folds: int,
     group: str = "patient",
-    stratify: str | None = "label",
+    stratify: str | Sequence[str] | None = "label",
     seed: int,
     tied: Iterable[Iterable[str]] = (),
     tied_by: Sequence[str] = TIED_BY,
@@ -143,7 +150,9 @@ def k_folds(
             f"{manifest_name(manifest)}: {len(units)} group(s) by {group!r}, expected at least "
             f"{folds} for {folds} folds. Ask for fewer folds."
         )
-    counts = _class_counts(manifest, stratify, unit_of_row, len(units))
+    counts = class_counts(
+        manifest, columns_of(stratify), unit_of_row, units=len(units), smallest=1 / folds
+    )
     sides = balance(counts, [1 / folds] * folds, names=units, seed=seed)
     return sides[unit_of_row].astype(np.int64)
 
@@ -202,6 +211,13 @@ def joined_groups(
             )
         join(by_id[one] for one in linked)
     return np.array([root(name) for name in names], dtype=object)
+
+
+def columns_of(stratify: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the columns to share out evenly as a tuple, the empty one for ``None``."""
+    if stratify is None:
+        return ()
+    return (stratify,) if isinstance(stratify, str) else tuple(dict.fromkeys(stratify))
 
 
 def split_hash(manifest: Manifest) -> str:
@@ -352,29 +368,3 @@ def _standing_split(manifest: Manifest, names: np.ndarray) -> np.ndarray | None:
         more = f" ({len(torn) - 1} more such groups.)" if len(torn) > 1 else ""
         raise SplitError(f"{torn[0]}{more}")
     return parts
-
-
-def _class_counts(
-    manifest: Manifest, stratify: str | None, unit_of_row: np.ndarray, units: int
-) -> np.ndarray:
-    """Return how many images of each class each group has: shape (groups, classes)."""
-    if stratify is None:
-        return np.bincount(unit_of_row, minlength=units)[:, np.newaxis]
-    if stratify not in manifest.frame:
-        raise SplitError(
-            f"{manifest_name(manifest)}: no column {stratify!r} to share out evenly. Name another "
-            "column, or split without classes (stratify none)."
-        )
-    tags = label_sets(manifest.frame[stratify], several=stratify == "labels")
-    classes = sorted({name for row in tags if row for name in row})
-    column = {name: place for place, name in enumerate(classes)}
-    counts = np.zeros((units, len(classes) + 2), dtype=np.int64)
-    for unit, row in zip(unit_of_row, tags, strict=True):
-        if row is None:
-            counts[unit, -1] += 1  # "unlabelled" as a class of its own
-        elif not row:
-            counts[unit, -2] += 1  # so is "none of them"
-        else:
-            for name in row:
-                counts[unit, column[name]] += 1
-    return counts
