@@ -19,6 +19,7 @@ from torch import nn
 from medglean.classify.frozen_features import FeatureFetch, kept_features
 from medglean.classify.prepare import Chosen
 from medglean.classify.settings import ClassifyPreset
+from medglean.classify.validation import validation_values
 from medglean.data.augment_settings import Augment
 from medglean.data.fetch import Normalise
 from medglean.data.imageset import ImageSet
@@ -26,7 +27,6 @@ from medglean.errors import UsageError
 from medglean.fitting import FitResult, Loader, fit, load_last, load_weights, make_optimizer
 from medglean.fitting.classification import (
     class_weights,
-    classification_loss,
     logits_of,
     make_step,
 )
@@ -212,13 +212,10 @@ def _validation(
     features: Float[np.ndarray, "m d"], targets: np.ndarray, chosen: Chosen
 ) -> Callable[[Mapping[str, nn.Module]], dict[str, float]]:
     """Return the closure that judges an epoch by loss and AUROC."""
-    from medglean.classify.training import mean_auroc  # which imports this module
-
-    seen, truth = torch.from_numpy(features), torch.from_numpy(targets)
+    seen = torch.from_numpy(features)
 
     def validate(networks: Mapping[str, nn.Module]) -> dict[str, float]:
         logits = logits_of(networks["network"], [seen])
-        loss = classification_loss(torch.from_numpy(logits), truth, kind=chosen.kind)
-        return {"loss": float(loss), "auroc": mean_auroc(targets, logits, kind=chosen.kind)}
+        return validation_values(targets, logits, kind=chosen.kind)
 
     return validate

@@ -84,7 +84,8 @@ def fit(
     Interrupted
         After Ctrl-C or SIGTERM, resumable.
     """
-    chosen = choose(manifest, preset)
+    cache = default_cache(manifest) if cache is None else cache
+    chosen = choose(manifest, preset, workers=workers, cache=cache)
     with RunFolder.create(
         out,
         preset_toml=preset.to_toml(),
@@ -105,7 +106,7 @@ def fit(
             preset,
             column=chosen.column,
             classes=chosen.classes,
-            cache=default_cache(manifest) if cache is None else cache,
+            cache=cache,
             workers=workers,
             progress=progress,
         )

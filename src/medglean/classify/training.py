@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from medglean.arrays import Kind
+from medglean.classify.frozen import fit_head
 from medglean.classify.prepare import Chosen, normalisation
 from medglean.classify.settings import ClassifyPreset
+from medglean.classify.validation import validation_values
 from medglean.data.fetch import Fetch, Normalise
 from medglean.data.imageset import ImageSet
 from medglean.errors import DataError
@@ -28,13 +30,10 @@ from medglean.fitting import (
 )
 from medglean.fitting.classification import (
     class_weights,
-    classification_loss,
     logits_of,
     make_step,
-    probabilities,
 )
 from medglean.fitting.devices import resolved
-from medglean.measure.curves import auroc
 from medglean.nn.backbones import build_backbone, parameter_count
 from medglean.nn.ensemble import MeanOfLogits
 from medglean.runs.rundir import RunFolder
@@ -140,6 +139,10 @@ def _fit_one(
         seed=preset.fit.seed,
     )
     log.info("%s with %d parameters", preset.model.architecture, parameter_count(network))
+    if preset.model.train == "head":
+        result = fit_head(folder, network, images, chosen, preset, normalise, identity=identity)
+        _warn(result)
+        return network.eval(), result
     networks: dict[str, nn.Module] = {"network": network}
     validate = _validation(images, preset, normalise, chosen.kind)
     result = fit(
@@ -164,13 +167,17 @@ def _fit_one(
         resume=True,  # the run folder has decided that already
         identity=identity,
     )
-    for warning in result.warnings:
-        log.warning("%s", warning)
+    _warn(result)
     if preset.keep == "best" and result.best is not None:
         load_weights(result.best, {"network": network})
     else:
         load_last(result.last, {"network": network})
     return network.cpu(), result
+
+
+def _warn(result: FitResult) -> None:
+    for warning in result.warnings:
+        log.warning("%s", warning)
 
 
 def _class_weights(images: ImageSet, chosen: Chosen, preset: ClassifyPreset) -> torch.Tensor | None:
@@ -219,23 +226,6 @@ def _validation(
             fetch(rows[start : start + size], 0)["image"] for start in range(0, len(rows), size)
         )
         logits = logits_of(networks["network"], batches, flip=preset.predict.flip)
-        targets = images.targets[rows]
-        loss = classification_loss(torch.from_numpy(logits), torch.from_numpy(targets), kind=kind)
-        return {"loss": float(loss), "auroc": mean_auroc(targets, logits, kind=kind)}
+        return validation_values(images.targets[rows], logits, kind=kind)
 
     return validate
-
-
-def mean_auroc(targets: np.ndarray, logits: np.ndarray, *, kind: Kind) -> float:
-    """Return the mean AUROC over the classes for which it is defined; NaN where none is.
-
-    For two exclusive classes it is the AUROC.
-    """
-    probability = probabilities(logits, kind=kind)
-    truth = targets[:, None] == np.arange(logits.shape[1]) if kind == "single" else targets > 0.5
-    areas = [
-        auroc(truth[:, j], probability[:, j])
-        for j in range(truth.shape[1])
-        if 0 < truth[:, j].sum() < len(truth)
-    ]
-    return float(np.mean(areas)) if areas else float("nan")

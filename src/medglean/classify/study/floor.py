@@ -67,7 +67,8 @@ def floor(
     DataError
         If the preset keeps no test part.
     """
-    chosen = choose(manifest, preset)
+    kept = default_cache(manifest) if cache is None else cache
+    chosen = choose(manifest, preset, workers=workers, cache=kept)
     if not (chosen.manifest.frame["split"] == "test").any():
         raise DataError(
             "the study compares on a test part, and there is none. Set split.test above 0."
@@ -85,7 +86,6 @@ def floor(
     ) as run:
         if run.is_done:
             return stored_report(run)
-        kept = default_cache(manifest) if cache is None else cache
         trained = task.fit(
             manifest,
             preset,
