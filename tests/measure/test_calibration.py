@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import special
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
@@ -85,3 +86,34 @@ def test_what_is_no_probability_is_told(bad):
 def test_bins_must_be_positive():
     with pytest.raises(ValueError, match="bins must be at least 1, got 0"):
         calibration.reliability(np.array([True]), np.array([0.5]), bins=0)
+
+
+def test_likelihood_agrees_with_scikit_learn():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 2, (200, 3))
+    target = generator.integers(3, size=200)
+    truth = generator.random((200, 3)) < 0.3
+
+    of_classes = calibration.nll_of_classes(logits, target)
+    of_findings = calibration.nll_of_findings(logits, truth)
+
+    assert of_classes.shape == of_findings.shape == (200,)
+    assert of_classes.mean() == pytest.approx(
+        metrics.log_loss(target, special.softmax(logits, axis=1))
+    )
+    assert of_findings.mean() == pytest.approx(
+        np.mean([metrics.log_loss(truth[:, j], special.expit(logits[:, j])) for j in range(3)])
+    )
+
+
+def test_likelihood_of_sure_logits_is_finite():
+    assert calibration.nll_of_classes(np.array([[900.0, 0.0]]), np.array([1])) == [900.0]
+    assert calibration.nll_of_findings(np.array([[900.0]]), np.array([[False]])) == [900.0]
+    with pytest.raises(ValueError, match="expected class indices 0 to 1"):
+        calibration.nll_of_classes(np.zeros((1, 2)), np.array([2]))
+
+
+def test_a_bin_holds_its_upper_limit():
+    probability = np.array([[0.0, 0.2, 0.21], [0.6, 0.99, 1.0]])
+
+    assert calibration.place_in_bins(probability, bins=5).tolist() == [[0, 0, 1], [2, 4, 4]]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medglean.measure import curves, labels, weighted
+from medglean.measure import calibration, curves, labels, weighted
 
 CLASSES = 3
 
@@ -47,6 +47,16 @@ def pairs_to_compare(target, scores, predicted):
             weighted.mean(score),
             lambda r: score[r].mean() if len(r) else np.nan,
         ),
+        "calibration error": (
+            weighted.calibration_error(truth, score, bins=5),
+            lambda r: calibration.expected_calibration_error(truth[r], score[r], bins=5),
+        ),
+        "pooled calibration error": (
+            weighted.calibration_error(target[:, None] == np.arange(CLASSES), scores, bins=3),
+            lambda r: calibration.expected_calibration_error(
+                (target[r, None] == np.arange(CLASSES)).reshape(-1), scores[r].reshape(-1), bins=3
+            ),
+        ),
         "macro auroc": (
             weighted.macro_auroc(target, scores),
             lambda r: labels.macro_average(curves.auroc_one_vs_rest(target[r], scores[r])),
@@ -54,7 +64,7 @@ def pairs_to_compare(target, scores, predicted):
     }
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(st.integers(0, 2**20))
 def test_weights_do_what_repeating_does(seed):
     target, scores, predicted, weights = world(seed)
@@ -88,3 +98,35 @@ def test_resamples_without_a_class_are_undefined():
 def test_unequal_lengths_are_told():
     with pytest.raises(ValueError, match="part has 2, whole has 3"):
         weighted.share(np.ones(2), np.ones(3))
+
+
+def test_calibration_error_by_hand():
+    # Bin (0, 0.5]: predicted 0.1 and 0.3, one of two true: |0.2 - 0.5|. Bin (0.5, 1]: 0.9 - 1.
+    truth, probability = np.array([False, True, True]), np.array([0.1, 0.3, 0.9])
+    weights = np.array([[1.0, 2.0], [1.0, 0.0], [1.0, 2.0]])
+
+    found = weighted.calibration_error(truth, probability, bins=2)(weights)
+
+    # Second resample: two at 0.1, none true, and two at 0.9, all true.
+    assert found == pytest.approx([2 / 3 * 0.3 + 1 / 3 * 0.1, 0.5 * 0.1 + 0.5 * 0.1])
+    assert np.isnan(weighted.calibration_error(truth, probability)(np.zeros((3, 1)))).all()
+    nothing = weighted.calibration_error(np.zeros((0, 2), bool), np.zeros((0, 2)))
+    assert np.isnan(nothing(np.zeros((0, 1)))).all()
+    with pytest.raises(ValueError, match=r"expected probabilities in \[0, 1\]"):
+        weighted.calibration_error(truth, probability + 1)
+
+
+def test_what_is_remembered_is_worked_out_once_for_each_block():
+    calls = []
+
+    def slow(weights):
+        calls.append(1)
+        return weights.sum(axis=0)
+
+    fast = weighted.remembered(slow)
+    first, second = np.ones((2, 3)), np.full((2, 3), 2.0)
+
+    assert fast(first).tolist() == fast(first).tolist() == [2, 2, 2]
+    assert fast(second).tolist() == [4, 4, 4]
+    assert fast(first).tolist() == [2, 2, 2]
+    assert len(calls) == 3

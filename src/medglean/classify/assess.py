@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from medglean.arrays import Kind, ScoreTable
+from medglean.classify.assess_notes import notes_on
 from medglean.measure import weighted
-from medglean.measure.calibration import expected_calibration_error
+from medglean.measure.averages import F1_OF_MEANS, averages
 from medglean.measure.intervals import Interval, cluster_bootstrap_many
 from medglean.measure.labels import confusion_matrix
 
 PER_CLASS = ("AUROC", "average precision", "sensitivity", "specificity", "precision", "F1")
 """Columns of the per-class table, in order."""
+MACRO = ("AUROC", "average precision", "recall", "specificity", "precision", "F1", F1_OF_MEANS)
+"""Macro averages. ``F1`` is the mean of the classes' F1."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class Assessment:
         Whether each image was called so, shape (n, k).
     notes
         What a careful reader should know about these numbers.
+    averages
+        By averaging (``macro``, ``weighted``, ``micro``) the measures ``precision``, ``recall``
+        and ``F1`` over the classes; for ``macro`` all of `MACRO`.
     """
 
     kind: Kind
@@ -59,6 +65,7 @@ class Assessment:
     probability: np.ndarray
     called: np.ndarray
     notes: tuple[str, ...]
+    averages: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
 
     @property
     def primary(self) -> tuple[str, Interval]:
@@ -75,6 +82,7 @@ def assess(
     kind: Kind,
     classes: Sequence[str],
     threshold: float = 0.5,
+    raw: ScoreTable | None = None,
     replicates: int = 2000,
     seed: int = 0,
 ) -> Assessment:
@@ -95,6 +103,9 @@ def assess(
         k names.
     threshold
         For ``multi``.
+    raw
+        Probabilities before calibration, shape (n, k), for Brier score and calibration error; by
+        default those of ``probability``.
     replicates, seed
         Of the bootstrap.
 
@@ -105,6 +116,7 @@ def assess(
         classes leave such classes out and say so in ``notes``.
     """
     k = len(classes)
+    confusion = None
     if kind == "single":
         target = targets.astype(np.int64)
         truth = target[:, None] == np.arange(k)
@@ -114,92 +126,125 @@ def assess(
     else:
         truth = targets.astype(bool)
         called = probability >= threshold
-        confusion = None
-    defined = [j for j in range(k) if 0 < truth[:, j].sum() < len(truth)]
-    statistics = {**_overall(truth, called, probability, defined, kind)}
-    for j in range(k):
-        for name, statistic in _of_class(truth[:, j], called[:, j], probability[:, j]).items():
-            statistics[f"{j}/{name}"] = statistic
-    measured = cluster_bootstrap_many(statistics, groups, replicates=replicates, seed=seed)
-    headline = {name: value for name, value in measured.items() if "/" not in name}
-    any_interval = next(iter(measured.values()))
+    of_class = [
+        _of_class(truth[:, j], called[:, j], probability[:, j].astype(np.float64)) for j in range(k)
+    ]
+    over = _over_classes(of_class, truth, called)
+    measured = _measured(
+        {
+            "all": _headline(over, of_class, truth, called, kind)
+            | _of_probability(truth, called, probability if raw is None else raw, kind),
+            **{str(j): statistics for j, statistics in enumerate(of_class)},
+            **over,
+        },
+        groups,
+        replicates=replicates,
+        seed=seed,
+    )
+    one = next(iter(measured["all"].values()))
+    per_class = [measured[str(j)] for j in range(k)]
+    by_averaging = {name: measured[name] for name in over}
     return Assessment(
         kind=kind,
         classes=tuple(classes),
         n=len(truth),
-        groups=any_interval.groups,
-        headline=headline,
-        per_class=[{name: measured[f"{j}/{name}"] for name in PER_CLASS} for j in range(k)],
+        groups=one.groups,
+        headline=measured["all"],
+        per_class=per_class,
         support=tuple(int(count) for count in truth.sum(axis=0)),
         confusion=confusion,
         truth=truth,
         probability=np.asarray(probability, dtype=np.float64),
         called=called,
-        notes=_notes(classes, truth, defined, any_interval.groups),
+        notes=notes_on(classes, truth, called, one.groups, per_class, by_averaging["macro"]),
+        averages=by_averaging,
     )
+
+
+def _measured(
+    statistics: Mapping[str, Mapping[str, weighted.Statistic]],
+    groups: Sequence[str] | np.ndarray,
+    *,
+    replicates: int,
+    seed: int,
+) -> dict[str, dict[str, Interval]]:
+    """Return all intervals from the same resamples, table by table."""
+    flat = {f"{table}/{name}": one for table, of in statistics.items() for name, one in of.items()}
+    found = cluster_bootstrap_many(flat, groups, replicates=replicates, seed=seed)
+    return {
+        table: {name: found[f"{table}/{name}"] for name in of} for table, of in statistics.items()
+    }
 
 
 def _of_class(
     truth: np.ndarray, called: np.ndarray, scores: np.ndarray
 ) -> dict[str, weighted.Statistic]:
+    """Return the measures of one class; those that averages need again are remembered."""
     return {
-        "AUROC": weighted.auroc(truth, scores),
-        "average precision": weighted.average_precision(truth, scores),
+        "AUROC": weighted.remembered(weighted.auroc(truth, scores)),
+        "average precision": weighted.remembered(weighted.average_precision(truth, scores)),
         "sensitivity": weighted.sensitivity(truth, called),
-        "specificity": weighted.specificity(truth, called),
+        "specificity": weighted.remembered(weighted.specificity(truth, called)),
         "precision": weighted.precision(truth, called),
         "F1": weighted.f1(truth, called),
     }
 
 
-def _overall(
+def _over_classes(
+    of_class: Sequence[Mapping[str, weighted.Statistic]], truth: np.ndarray, called: np.ndarray
+) -> dict[str, dict[str, weighted.Statistic]]:
+    """Return averages over the classes that define them."""
+    found = averages(truth, called)
+    mixed = [j for j, share in enumerate(truth.mean(axis=0)) if 0 < share < 1]
+    macro = {
+        # Without such a class the AUROC of any is undefined, and so is its mean.
+        name: weighted.macro([of_class[j][name] for j in mixed]) if mixed else of_class[0]["AUROC"]
+        for name in ("AUROC", "average precision", "specificity")
+    }
+    macro |= found["macro"]
+    return {
+        "macro": {name: macro[name] for name in MACRO},
+        "weighted": found["weighted"],
+        "micro": found["micro"],
+    }
+
+
+def _headline(
+    over: Mapping[str, Mapping[str, weighted.Statistic]],
+    of_class: Sequence[Mapping[str, weighted.Statistic]],
     truth: np.ndarray,
     called: np.ndarray,
-    probability: np.ndarray,
-    defined: Sequence[int],
     kind: Kind,
 ) -> dict[str, weighted.Statistic]:
-    """Return measures over all classes; averages are over the defined ones."""
-    chosen = list(defined) or [0]
-    areas = [weighted.auroc(truth[:, j], probability[:, j]) for j in chosen]
+    """Return the measures over all classes that a reader looks for first."""
     found = {}
-    if kind == "single" and truth.shape[1] == 2:
-        found["AUROC"] = areas[-1]  # either class gives the same
+    if kind == "single" and len(of_class) == 2:
+        found["AUROC"] = of_class[1]["AUROC"]  # either class gives the same
     else:
-        found["macro AUROC"] = weighted.macro(areas)
+        found["macro AUROC"] = over["macro"]["AUROC"]
     right = (truth == called).all(axis=1)
     if kind == "single":
         found["accuracy"] = weighted.mean(right.astype(np.float64))
-        found["balanced accuracy"] = weighted.macro(
-            [weighted.sensitivity(truth[:, j], called[:, j]) for j in chosen]
-        )
+        found["balanced accuracy"] = over["macro"]["recall"]
     else:
         found["exact match"] = weighted.mean(right.astype(np.float64))
         found["Hamming loss"] = weighted.mean((truth != called).mean(axis=1))
-    found["macro F1"] = weighted.macro([weighted.f1(truth[:, j], called[:, j]) for j in chosen])
-    gap = (probability - truth) ** 2
-    found["Brier score"] = weighted.mean(gap.sum(axis=1) if kind == "single" else gap.mean(axis=1))
-    if kind == "single":
-        confidence = probability.max(axis=1)
-        found["calibration error"] = weighted.by_loop(
-            lambda rows: expected_calibration_error(right[rows], confidence[rows]), len(right)
-        )
+    found["macro F1"] = over["macro"]["F1"]
     return found
 
 
-def _notes(
-    classes: Sequence[str], truth: np.ndarray, defined: Sequence[int], groups: int
-) -> tuple[str, ...]:
-    notes = []
-    left_out = [name for j, name in enumerate(classes) if j not in defined]
-    if left_out:
-        notes.append(
-            f"Averages over classes leave out {', '.join(left_out)}: all or none of the "
-            "images here have it, so its measures are undefined."
-        )
-    if groups < 30:
-        notes.append(
-            f"Only {groups} patients or groups: intervals from so few are too narrow rather than "
-            "too wide."
-        )
-    return tuple(notes)
+def _of_probability(
+    truth: np.ndarray, called: np.ndarray, probability: np.ndarray, kind: Kind
+) -> dict[str, weighted.Statistic]:
+    """Return what probabilities are worth as probabilities."""
+    gap = (probability.astype(np.float64) - truth) ** 2
+    if kind == "multi":
+        return {
+            "Brier score": weighted.mean(gap.mean(axis=1)),
+            "calibration error": weighted.calibration_error(truth, probability),
+        }
+    right = (truth & called).any(axis=1)
+    return {
+        "Brier score": weighted.mean(gap.sum(axis=1)),
+        "calibration error": weighted.calibration_error(right, probability.max(axis=1)),
+    }

@@ -12,11 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
+from scipy import special
 
 from medglean.arrays import Scores, ScoreTable, Truth
 from medglean.measure.checks import (
     check_classes,
+    check_finite,
     check_probabilities,
     check_same_length,
     ratio,
@@ -67,15 +69,25 @@ def reliability(truth: Truth, probability: Scores, *, bins: int = 15) -> Reliabi
     check_probabilities(probability=probability)
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}.")
-    edges = np.arange(bins + 1) / bins
-    place = np.searchsorted(edges[1:-1], probability, side="left")
+    place = place_in_bins(probability, bins=bins)
     count = np.bincount(place, minlength=bins)
     return Reliability(
-        edges=edges,
+        edges=np.arange(bins + 1) / bins,
         count=count,
         predicted=ratio(np.bincount(place, weights=probability, minlength=bins), count),
         observed=ratio(np.bincount(place, weights=truth, minlength=bins), count),
     )
+
+
+def place_in_bins(
+    probability: Float[np.ndarray, "*shape"], *, bins: int = 15
+) -> Int[np.ndarray, "*shape"]:
+    """Return the number of the bin that each probability falls into, from 0.
+
+    A bin holds its upper limit; the first one also holds 0.
+    """
+    limits = np.arange(1, bins) / bins
+    return np.searchsorted(limits, probability, side="left").astype(np.int64)
 
 
 def expected_calibration_error(truth: Truth, probability: Scores, *, bins: int = 15) -> float:
@@ -121,3 +133,47 @@ def brier_score_multiclass(target: Int[np.ndarray, " n"], probability: ScoreTabl
     truth = np.arange(probability.shape[1])[None, :] == target[:, None]
     gaps = ((probability - truth) ** 2).sum(axis=1)
     return float(gaps.mean()) if gaps.size else float("nan")
+
+
+def nll_of_classes(logits: ScoreTable, target: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return the negative log-likelihood of each image's class, in nats (softmax) [2]_.
+
+    Parameters
+    ----------
+    logits
+        One column per class, already divided by a temperature where there is one.
+    target
+        Class index of each image, 0..k-1.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a logit is not finite or an index names no class.
+    """
+    check_same_length(logits=logits, target=target)
+    check_finite(logits=logits)
+    check_classes(logits.shape[1], target=target)
+    chances = special.log_softmax(logits.astype(np.float64), axis=1)
+    return -np.take_along_axis(chances, target[:, None], axis=1)[:, 0]
+
+
+def nll_of_findings(logits: ScoreTable, truth: Bool[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
+    """Return each image's mean negative log-likelihood over its findings, in nats (sigmoid).
+
+    Parameters
+    ----------
+    logits
+        One column per finding, already divided by a temperature where there is one.
+    truth
+        Which findings each image has.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ or a logit is not finite.
+    """
+    check_same_length(logits=logits, truth=truth)
+    check_finite(logits=logits)
+    signed = np.where(truth, logits, -logits).astype(np.float64)
+    losses: np.ndarray = -special.log_expit(signed).mean(axis=1)
+    return losses

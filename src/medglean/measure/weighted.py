@@ -11,13 +11,20 @@ Statistics are plain functions, so a paired comparison of two models on the same
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 from medglean.arrays import Scores, ScoreTable, Truth
-from medglean.measure.checks import check_finite, check_same_length, ratio
+from medglean.measure.calibration import place_in_bins
+from medglean.measure.checks import (
+    check_finite,
+    check_probabilities,
+    check_same_length,
+    ratio,
+)
 from medglean.measure.curves import one_vs_rest
 
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -135,6 +142,47 @@ def f1(truth: Truth, called: Truth) -> Statistic:
         return np.where(has_positive @ weights > 0, score(weights), np.nan)
 
     return statistic
+
+
+def calibration_error(
+    truth: Bool[np.ndarray, "n ..."], probability: Float[np.ndarray, "n ..."], *, bins: int = 15
+) -> Statistic:
+    """Return the expected calibration error, from one sum over images per bin.
+
+    Parameters
+    ----------
+    truth
+        Whether the predicted thing is so; with a second axis all its entries are pooled.
+    probability
+        Its predicted probability, in [0, 1].
+    bins
+        How many bins of equal width.
+    """
+    check_same_length(truth=truth, probability=probability)
+    check_probabilities(probability=probability)
+    entries = math.prod(probability.shape[1:])
+    wide = probability.reshape(len(probability), entries)
+    images = np.broadcast_to(np.arange(len(wide))[:, None], wide.shape)
+    gaps = np.zeros((bins, len(wide)))
+    # Weight times predicted minus observed share of a bin is the sum of its gaps.
+    np.add.at(gaps, (place_in_bins(wide, bins=bins), images), wide - truth.reshape(wide.shape))
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        return ratio(np.abs(gaps @ weights).sum(axis=0), entries * weights.sum(axis=0))
+
+    return statistic
+
+
+def remembered(statistic: Statistic) -> Statistic:
+    """Work a statistic out once for each block of weights, however many others are made of it."""
+    last: list[np.ndarray] = []  # weights, values
+
+    def again(weights: np.ndarray) -> np.ndarray:
+        if not last or last[0] is not weights:
+            last[:] = [weights, statistic(weights)]
+        return last[1]
+
+    return again
 
 
 def macro(statistics: Sequence[Statistic]) -> Statistic:
