@@ -54,9 +54,18 @@ class Study(StrEnum):
     """Experiments that end in one table."""
 
     floor = "floor"
+    cxr2022 = "cxr2022"
     enrich = "enrich"
     wolleb2022 = "wolleb2022"
     bci2024 = "bci2024"
+
+
+class ReportSet(StrEnum):
+    """Sets of chest X-rays that the study of the 2022 report is about."""
+
+    radiography = "radiography"
+    pneumonia = "pneumonia"
+    covid_chestxray = "covid-chestxray"
 
 
 Data = Annotated[Path, typer.Argument(help="Manifest: CSV or Parquet, one row per image.")]

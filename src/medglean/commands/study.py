@@ -10,8 +10,8 @@ import typer
 from medglean.commands.saying import say
 from medglean.options import (
     Cache,
-    Data,
     Out,
+    ReportSet,
     Resume,
     Seed,
     Study,
@@ -37,14 +37,19 @@ def report(
 
 def study(
     name: Annotated[Study, typer.Argument(help="Which experiment.")],
-    data: Data,
+    data: Annotated[
+        Path, typer.Argument(help="Manifest; with --dataset also the folder of that set.")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings to change, such as fit.epochs=3.")
     ] = None,
     out: Out = Path("study"),
     preset: Annotated[
         str | None,
-        typer.Option(help="Recipe; by default the small one of the study."),
+        typer.Option(help="Recipe; by default the small one of the study, or that of the set."),
+    ] = None,
+    dataset: Annotated[
+        ReportSet | None, typer.Option(help="Which set it is; for cxr2022, and only for it.")
     ] = None,
     seed: Seed = None,
     resume: Resume = False,
@@ -53,7 +58,8 @@ def study(
 ) -> None:
     """Run an experiment and write its table and its figures.
 
-    `floor` sets a network beside what needs no network. `enrich` compares ways of choosing the
+    `floor` sets a network beside what needs no network. `cxr2022` trains the classifiers of a
+    report of 2022 on one of its three sets. `enrich` compares ways of choosing the
     images to label by what is learnt from them. `wolleb2022` compares methods that map where the
     disease is. `bci2024` compares virtual stains.
 
@@ -65,6 +71,7 @@ def study(
         name.value,
         data,
         preset=preset,
+        dataset=None if dataset is None else dataset.value,
         out=out,
         overrides=overrides or [],
         seed=seed,
