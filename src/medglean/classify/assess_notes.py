@@ -52,7 +52,7 @@ def notes_on(
         loud = [per_class[j]["precision"].value for j in np.flatnonzero(present & ~silent).tolist()]
         without = f"; left out, macro precision would be {np.mean(loud):.3f}" if loud else ""
         notes.append(
-            f"No image was called {_those(classes, silent)}: precision is undefined there and counts "
+            f"No image was called {_those(classes, silent)}: precision is undefined and counts "
             f"0 in macro and weighted precision{without}."
         )
     kept, dropped = macro["recall"].replicates, macro["recall"].dropped
