@@ -353,6 +353,7 @@ def evaluate(
     *,
     out: str | Path,
     split: str | None = None,
+    label_map: Mapping[str, str] | None = None,
     resume: bool = False,
     cache: str | Path | None = None,
     workers: int = 2,
@@ -365,8 +366,21 @@ def evaluate(
     ----------
     split
         Only this part: the manifest's own split, or where it has none the run's.
+    label_map
+        For classifiers: from the name of a class in ``manifest`` to the run's, or to the empty
+        text, which leaves it out; see :func:`medglean.classify.label_map.mapped`.
+
+    Raises
+    ------
+    UsageError
+        If a label map is given for a run that has no classes.
     """
     kind = capability_of(Path(run))
+    if label_map and kind.name != "classify":
+        raise UsageError(
+            f"{run}: a run of {kind.name!r}, which has no classes to map. Leave the label map out."
+        )
+    changes = {"label_map": label_map} if label_map else {}
     with progress("decoding images") as tell:
         return kind.verbs.evaluate(
             Path(run),
@@ -379,4 +393,5 @@ def evaluate(
             workers=workers,
             accelerator=accelerator,
             progress=tell,
+            **changes,
         )

@@ -115,6 +115,15 @@ def evaluate(
     data: Data,
     out: Out,
     split: Annotated[Part | None, typer.Option(help="Only this part of the split.")] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="THEIRS=OURS",
+            help="What a class is called by the run; nothing behind = leaves it out. May be given "
+            "many times, or as a TOML or CSV file.",
+        ),
+    ] = None,
     device: OnDevice = Device.auto,
     resume: Resume = False,
     cache: Cache = None,
@@ -122,15 +131,19 @@ def evaluate(
 ) -> None:
     """Measure a trained run on labelled images, with intervals over patients.
 
-    Example: medglean evaluate runs/first other-hospital.parquet -o evaluation/
+    For images from elsewhere the report tells what is left of the run's own numbers there.
+
+    Example: medglean evaluate runs/first other.parquet -o evaluation/ --map "No finding=NORMAL"
     """
     from medglean import api
+    from medglean.classify.label_words import read_label_map
 
     report = api.evaluate(
         run,
         data,
         out=out,
         split=None if split is None else split.value,
+        label_map=read_label_map(maps) if maps else None,
         resume=resume,
         cache=cache,
         workers=workers,
