@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
@@ -29,22 +31,54 @@ def feature_families(
     columns
         The manifest's table; those of its columns that ``HEADER_FIELDS`` names are used.
     """
+    pictures = {
+        "border": border_features(thumbnails),
+        "brightness": brightness_features(thumbnails),
+    }
+    pictures = {name: x for name, x in pictures.items() if (x != x[:1]).any()}
+    written = metadata_families(facts, columns)
+    before = {name: x for name, x in written.items() if name in ("file size", "dimensions")}
+    return before | pictures | written
+
+
+def metadata_families(
+    facts: pd.DataFrame, columns: pd.DataFrame, *, fields: Sequence[str] = HEADER_FIELDS
+) -> dict[str, Features]:
+    """Return what is known of images without looking at them, by family.
+
+    A family that is the same everywhere is left out.
+
+    Parameters
+    ----------
+    facts
+        With the columns ``bytes``, ``height``, ``width``, ``format``, ``channels`` and ``bits``;
+        a fact that is missing stays NaN.
+    columns
+        The manifest's table for the same images.
+    fields
+        Columns to use where they are there.
+    """
     size = np.log(facts["bytes"].to_numpy(float))
     area = np.log(facts["height"].to_numpy(float) * facts["width"].to_numpy(float))
     height, width = facts["height"].to_numpy(float), facts["width"].to_numpy(float)
     families = {
         "file size": np.stack([size, size - area], axis=1),
         "dimensions": np.stack([height, width, height / width], axis=1),
-        "border": border_features(thumbnails),
-        "brightness": brightness_features(thumbnails),
         "encoding": _one_hot(
             facts[["format", "channels", "bits"]].astype(str).agg(" ".join, axis=1)
         ),
     }
-    for name in HEADER_FIELDS:
+    for name in fields:
         if name in columns:
             families[name] = _header(columns[name])
-    return {name: x for name, x in families.items() if (x != x[:1]).any()}
+    return {name: x for name, x in families.items() if _differs(x)}
+
+
+def _differs(x: Features) -> bool:
+    """Whether an image has anything that another has not; what is missing everywhere is not."""
+    gone = np.isnan(x)
+    same: np.ndarray = (x == x[:1]) | (gone & gone[:1])
+    return not bool(same.all())
 
 
 def border_features(thumbnails: UInt8[np.ndarray, "n 64 64"]) -> Features:

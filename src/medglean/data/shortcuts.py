@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -32,6 +33,10 @@ MIN_PATIENTS = 5
 """Patients that a class needs, so that it is in every fold."""
 MAX_IMAGES = 20_000
 REPLICATES = 500
+
+Learner = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""From features (n, f) and class numbers (n,) to learn from, and features (m, f) to score, to
+probabilities (m, c): a column for each class that occurs among the former, rising."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ def probe(
     *,
     exclusive: bool = True,
     seed: int = 0,
+    learner: Learner | None = None,
 ) -> Probe:
     """Measure how well features tell the label, cross-validated over patients.
 
@@ -101,9 +107,11 @@ def probe(
         Whether an image has exactly one class. Otherwise each class is probed for itself.
     seed
         Of the folds and the bootstrap.
+    learner
+        What learns; by default as ``family`` says.
     """
     patients = np.unique(groups, return_inverse=True)[1]
-    kept, problems = _usable(truth, classes, patients, exclusive=exclusive)
+    kept, problems = usable_classes(truth, classes, patients, exclusive=exclusive)
     rows = np.asarray(truth[:, kept].any(axis=1)) if exclusive else np.ones(len(truth), bool)
     rows = rows & _at_most(patients, rows, seed)
     note = " ".join(problems)
@@ -111,11 +119,11 @@ def probe(
     if len(kept) < (2 if exclusive else 1):
         return nothing
     x, y, who = features[rows], truth[rows][:, kept], patients[rows]
-    linear = family == "border"
+    used = learner or (linear() if family == "border" else boosted_trees(seed))
     if exclusive:
-        scores = _scores(x, y.argmax(axis=1), who, linear=linear, seed=seed)
+        scores = cross_validated(x, y.argmax(axis=1), who, used, seed=seed)
     else:
-        alone = [_scores(x, y[:, k] * 1, who, linear=linear, seed=seed) for k in range(len(kept))]
+        alone = [cross_validated(x, y[:, k] * 1, who, used, seed=seed) for k in range(len(kept))]
         scores = np.stack([one[:, 1] for one in alone], axis=1)
     each = [
         float(weighted_auroc(y[:, k], scores[:, k], np.ones((1, len(x))))[0])
@@ -128,14 +136,28 @@ def probe(
     return Probe(family, mean, low, high, by_class, len(x), len(np.unique(who)), note)
 
 
-def _usable(
+def usable_classes(
     truth: Bool[np.ndarray, "n k"],
     classes: tuple[str, ...],
     patients: Int[np.ndarray, " n"],
     *,
     exclusive: bool,
 ) -> tuple[list[int], list[str]]:
-    """Return the classes with enough patients, and what is to be said about the others."""
+    """Return the classes with enough patients, and what is to be said about the others.
+
+    Parameters
+    ----------
+    truth, classes, exclusive
+        As for `probe`.
+    patients
+        Number of each image's patient.
+
+    Returns
+    -------
+    tuple
+        Columns of ``truth`` that `MIN_PATIENTS` patients have (and, unless classes exclude one
+        another, as many lack), and a sentence for each of the others.
+    """
     kept, problems = [], []
     for k, name in enumerate(classes):
         having = len(np.unique(patients[truth[:, k]]))
@@ -164,16 +186,33 @@ def _at_most(
     return np.isin(patients, chosen)
 
 
-def _scores(
+def cross_validated(
     x: Features,
     label: Int[np.ndarray, " n"],
     groups: Int[np.ndarray, " n"],
+    learner: Learner,
     *,
-    linear: bool,
     seed: int,
+    classes: int | None = None,
 ) -> Float[np.ndarray, "n k"]:
-    """Return the probability of each class from models that never saw the image's patient."""
-    count = int(label.max()) + 1
+    """Return the probability of each class from models that never saw the image's patient.
+
+    Parameters
+    ----------
+    x
+        One row per image.
+    label
+        Class numbers from 0; at least one class has `FOLDS` images.
+    groups
+        Patient of each image; the folds are by patient, and balanced by class.
+    learner
+        What learns on four fifths and scores the rest.
+    seed
+        Of the folds.
+    classes
+        How many columns to return; by default as many as occur.
+    """
+    count = int(label.max()) + 1 if classes is None else classes
     scores = np.full((len(x), count), 1.0 / count)
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -184,28 +223,39 @@ def _scores(
         present = np.unique(label[train])
         if len(present) < 2:
             continue
-        model = _linear() if linear else _trees(len(train), seed)
-        # one thread: for models as small as these, threads waiting for one another cost most
-        with threadpool_limits(1):
-            model.fit(x[train], label[train])
-            scores[test] = 0.0
-            scores[np.ix_(test, present)] = model.predict_proba(x[test])
+        scores[test] = 0.0
+        scores[np.ix_(test, present)] = learner(x[train], label[train], x[test])
     return scores
 
 
-def _linear() -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+def linear() -> Learner:
+    """Return a logistic regression (C = 0.1) of standardised features."""
+
+    def learner(learn: np.ndarray, label: np.ndarray, score: np.ndarray) -> np.ndarray:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+        # one thread: for models as small as these, threads waiting for one another cost most
+        with threadpool_limits(1):
+            return np.asarray(model.fit(learn, label).predict_proba(score))
+
+    return learner
 
 
-def _trees(count: int, seed: int) -> HistGradientBoostingClassifier:
-    return HistGradientBoostingClassifier(
-        max_iter=40,
-        learning_rate=0.1,
-        max_depth=3,
-        min_samples_leaf=max(5, min(20, count // 20)),
-        early_stopping=False,
-        random_state=seed,
-    )
+def boosted_trees(seed: int) -> Learner:
+    """Return 40 boosted trees of depth 3, which take features as they are, missing ones too."""
+
+    def learner(learn: np.ndarray, label: np.ndarray, score: np.ndarray) -> np.ndarray:
+        model = HistGradientBoostingClassifier(
+            max_iter=40,
+            learning_rate=0.1,
+            max_depth=3,
+            min_samples_leaf=max(5, min(20, len(learn) // 20)),
+            early_stopping=False,
+            random_state=seed,
+        )
+        with threadpool_limits(1):
+            return np.asarray(model.fit(learn, label).predict_proba(score))
+
+    return learner
 
 
 def weighted_auroc(

@@ -16,6 +16,8 @@ from medglean.errors import DataError
 
 SIZE_PX = 48
 COMPONENTS = 64
+MOST_FOR_COMPONENTS = 4000
+"""Pictures that `component_features` takes its components from, so that time stays bounded."""
 
 
 def thumbnails(stored: np.ndarray, *, size_px: int = SIZE_PX) -> Float[np.ndarray, "n p"]:
@@ -123,6 +125,46 @@ def pool_components(
     # n images span n - 1 directions; whitening would blow up the rounding of one more
     features: np.ndarray = _components(flat[pool], count=max(1, len(pool) - 1)).transform(flat)
     return features
+
+
+def component_features(
+    flat: Float[np.ndarray, "n p"], learn: np.ndarray, *, levels: bool = False
+) -> Float[np.ndarray, "n k"]:
+    """Return what `pca_floor` learns from, of pictures that are flat already.
+
+    Parameters
+    ----------
+    flat
+        One picture, or a part of it, per row; of any scale.
+    learn
+        Rows that give the components; no label is used.
+    levels
+        Add mean and standard deviation of each picture as two features more. Components are of
+        pictures without them, since exposure says nothing of disease; where the question is what
+        gives an image away, they belong to it.
+
+    Returns
+    -------
+    ndarray
+        64 whitened components, or a quarter of the images in ``learn`` where those are fewer than
+        256; none where all pictures are alike. Of more than `MOST_FOR_COMPONENTS` images to learn
+        from, so many evenly spaced ones give the components.
+    """
+    scaled = _standardised(flat)
+    features = np.zeros((len(flat), 0))
+    if (scaled[learn] != scaled[learn[:1]]).any():
+        count = max(2, len(learn) // 4)
+        some = learn
+        if len(learn) > MOST_FOR_COMPONENTS:
+            some = learn[np.linspace(0, len(learn) - 1, MOST_FOR_COMPONENTS).astype(np.int64)]
+        features = _components(scaled[some], count=count).transform(scaled)
+    if not levels:
+        return features
+    level = np.stack([flat.mean(axis=1), flat.std(axis=1)], axis=1).astype(np.float64)
+    spread = level[learn].std(axis=0)
+    level = (level - level[learn].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    joined: np.ndarray = np.concatenate([features, level], axis=1)
+    return joined
 
 
 def _components(flat: Float[np.ndarray, "n p"], *, count: int) -> PCA:
