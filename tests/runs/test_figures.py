@@ -68,13 +68,18 @@ def test_many_classes_are_drawn(words):
 def test_roc_tells_area_interval_images_and_operating_point(words, line):
     grid = np.linspace(0, 1, 5)
     told = words(
-        curves.roc([line], band=(grid, grid * 0.9, grid), point=OperatingPoint(0.1, 0.8, 0.512))
+        curves.roc(
+            [line],
+            band=(grid, grid * 0.9, grid),
+            points=[OperatingPoint(0.1, 0.8, 0.512), OperatingPoint(0.3, 0.9, 0.2, "Youden")],
+        )
     )
 
     for expected in (
         "pneumonia: AUROC 0.943",
         "95 % CI 0.918-0.964; 176 of 320 images positive",
         "operating point: score >= 0.512",
+        "Youden: score >= 0.2",
         "95 % band",
         "False-positive rate = 1 - specificity",
     ):
@@ -86,6 +91,46 @@ def test_precision_recall_tells_prevalence(words, line):
 
     assert "pneumonia: average precision 0.943" in told
     assert "chance: 55 % of images positive" in told
+
+
+def panel(name="before", **changes):
+    settings = {
+        "edges": np.array([0, 0.5, 1.0]),
+        "count": np.array([1204, 0]),
+        "predicted": np.array([0.2, np.nan]),
+        "observed": np.array([0.25, np.nan]),
+        "error": 0.05,
+        **changes,
+    }
+    return curves.Panel(name, **settings)
+
+
+def test_reliability_stands_side_by_side_with_counts_and_errors(words):
+    told = words(curves.reliability([panel(low=0.04, high=0.07), panel("after", error=0.01)]))
+
+    for expected in (
+        "before",
+        "calibration error 0.050 (0.040-0.070)",
+        "after",
+        "calibration error 0.010",
+        "Share that came true",
+        "Cases per bin",
+    ):
+        assert expected in told
+    alone = words(curves.reliability([panel()]))
+    for once in ("1,204", "Predicted probability"):
+        assert told.count(once) == 2 * alone.count(once) > 0
+    assert "nan" not in told
+
+
+def test_reliability_of_nothing_is_drawn(words):
+    empty = panel(
+        count=np.zeros(2, int),
+        predicted=np.full(2, np.nan),
+        observed=np.full(2, np.nan),
+        error=float("nan"),
+    )
+    assert "calibration error n/a" in words(curves.reliability([empty]))
 
 
 def test_without_an_interval_none_is_told(words, line):
@@ -128,6 +173,7 @@ def test_hostile_names_are_drawn_as_text(words, line):
     drawn = [
         curves.roc([named]),
         curves.precision_recall([named, named]),
+        curves.reliability([panel(HOSTILE)]),
         figures.confusion_matrix(np.eye(2, dtype=int), [HOSTILE, "b"]),
         figures.class_counts({HOSTILE: {HOSTILE: 1}}),
         figures.score_histogram({HOSTILE: np.array([0.5])}, score_name=HOSTILE),
