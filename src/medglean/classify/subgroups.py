@@ -142,8 +142,11 @@ def _part(judged: Judged, column: _Column) -> Part:
         seed=judged.seed,
     )
     counted = group_name(judged.images.manifest.grouped_by)
+    alone = counted == "images"  # each stands for itself: one count says both
     reasons = {
-        row.name: _why_few(found, classes, positions[row.name], row.interval.groups)
+        row.name: _why_few(
+            found, classes, positions[row.name], FEW_GROUPS if alone else row.interval.groups
+        )
         for row in areas.rows
     }
     areas = _without_few(areas, reasons)
@@ -151,7 +154,7 @@ def _part(judged: Judged, column: _Column) -> Part:
         [
             row.name,
             row.interval.n,
-            row.interval.groups,
+            *([] if alone else [row.interval.groups]),
             numbers_of(found, classes, positions[row.name], one=one),
             *(cell(all_of.rows[place].interval) for all_of in (areas, sensitive, specific)),
             reasons[row.name] or "-",
@@ -164,7 +167,7 @@ def _part(judged: Judged, column: _Column) -> Part:
         [
             capital(column.name),
             "Images",
-            capital(counted),
+            *([] if alone else [capital(counted)]),
             f"{found.classes[classes[0]]}" if one else "Positive images",
             "AUROC",
             "Sensitivity",

@@ -99,8 +99,9 @@ def too_few(name: str, reasons: dict[str, str]) -> list[str]:
     known = sum(group != UNKNOWN for group in reasons)
     told = ", ".join(small[:_MOST_TOLD]) + (", ..." if len(small) > _MOST_TOLD else "")
     return [
-        f"By {name}, {len(small)} of {known} subgroups are too small to say anything about "
-        f"({told}): that no difference shows there is no sign that there is none."
+        f"By {name}, {len(small)} of {known} subgroups {'is' if len(small) == 1 else 'are'} too "
+        f"small to say anything about ({told}): it may do badly there without these numbers "
+        "showing it."
     ]
 
 
