@@ -21,9 +21,9 @@ def lines_of(paired: Paired) -> list[str]:
             f"    AUROC, {name}: {format_value(one.first)} and {format_value(one.second)}; "
             f"difference {_difference(one)}; {_p(one.p)}"
         )
-        adjusted = paired.adjusted[name]
-        if abs(adjusted - one.p) > 1e-12:
-            text += f", {_p(adjusted)} adjusted (Holm)"
+        adjusted = _p(paired.adjusted[name])
+        if adjusted != _p(one.p):
+            text += f", {adjusted} adjusted (Holm)"
         told.append(text + (f"; {one.note}" if one.note else ""))
     return told
 
