@@ -8,19 +8,25 @@ import numpy as np
 import pandas as pd
 
 from medglean.classify.assess import PER_CLASS, Assessment
+from medglean.classify.decisions import Decisions
 from medglean.classify.model import Classifier
+from medglean.classify.page_curves import curve_figures, curves_to_show
 from medglean.classify.scores import Scores
 from medglean.data.augment import to_float
 from medglean.data.imageset import ImageSet
-from medglean.measure.calibration import reliability
-from medglean.measure.curves import precision_recall_curve, roc_curve
-from medglean.measure.intervals import roc_band
-from medglean.runs import curves, figures, grids
+from medglean.measure.averages import F1_OF_MEANS
+from medglean.measure.calibration import expected_calibration_error, reliability
+from medglean.measure.intervals import Interval
+from medglean.runs import figures, grids
 from medglean.runs.report import Figure, Metric, Table
-from medglean.runs.tables import format_interval, format_value
+from medglean.runs.tables import format_measured
 
 EXAMPLES = 8
-MOST_CURVES = 6
+AVERAGINGS = {
+    "macro": "Macro: mean of the classes",
+    "weighted": "Weighted: each as often as it occurs",
+    "micro": "Micro: all calls pooled",
+}
 
 
 def metrics_of(found: Assessment, *, group_name: str) -> list[Metric]:
@@ -32,16 +38,19 @@ def metrics_of(found: Assessment, *, group_name: str) -> list[Metric]:
 
 
 def class_table(found: Assessment, *, part: str) -> Table:
-    """Return the table with one row per class, every number with its interval."""
-    rows: list[list[object]] = []
-    for name, support, measured in zip(found.classes, found.support, found.per_class, strict=True):
-        row: list[object] = [name, support]
-        for measure in PER_CLASS:
-            interval = measured[measure]
-            text = format_value(interval.value)
-            span = format_interval(interval.low, interval.high)
-            row.append(text if span == "n/a" else f"{text} ({span})")
-        rows.append(row)
+    """Return the table with one row per class and the averages, every number with its interval."""
+    rows: list[list[object]] = [
+        [name, support, *(_shown(measured[measure]) for measure in PER_CLASS)]
+        for name, support, measured in zip(
+            found.classes, found.support, found.per_class, strict=True
+        )
+    ]
+    for averaging, named in AVERAGINGS.items():
+        measures = found.averages.get(averaging)
+        if measures:
+            own = {"sensitivity": "recall"}
+            cells = [measures.get(own.get(measure, measure)) for measure in PER_CLASS]
+            rows.append([named, found.n, *("" if one is None else _shown(one) for one in cells)])
     called = (
         "the class with the highest probability is called"
         if found.kind == "single"
@@ -52,8 +61,24 @@ def class_table(found: Assessment, *, part: str) -> Table:
         ["Class", "Images", *(name[0].upper() + name[1:] for name in PER_CLASS)],
         rows,
         note=f"With 95 % intervals from resampled patients; {called}. AUROC and average "
-        "precision do not depend on a threshold.",
+        f"precision do not depend on a threshold. Sensitivity is also named recall."
+        f"{_f1_told(found)}",
     )
+
+
+def _f1_told(found: Assessment) -> str:
+    """Say which of several averages of F1 is which: papers seldom do."""
+    of_means = found.averages.get("macro", {}).get(F1_OF_MEANS)
+    if of_means is None:
+        return ""
+    return (
+        " Macro F1 is the mean of the classes' F1. The F1 of macro precision and macro "
+        f"sensitivity, which some call by the same name, is {_shown(of_means)}; it is never less."
+    )
+
+
+def _shown(interval: Interval) -> str:
+    return format_measured(interval.value, interval.low, interval.high)
 
 
 def counts_figure(images: ImageSet, classes: Sequence[str]) -> Figure:
@@ -122,8 +147,26 @@ def _last_of(by_epoch: object, column: str, epochs: pd.Index) -> np.ndarray:
     return values
 
 
-def result_figures(found: Assessment, groups: Sequence[str] | np.ndarray) -> list[Figure]:
-    """Draw confusion, ROC, precision-recall, scores and calibration."""
+def result_figures(
+    found: Assessment,
+    groups: Sequence[str] | np.ndarray,
+    *,
+    decisions: Decisions | None = None,
+) -> list[Figure]:
+    """Draw confusion, ROC, precision-recall, scores and calibration.
+
+    Parameters
+    ----------
+    found
+        What is drawn.
+    groups
+        Patient of each image.
+    decisions
+        Their operating points are marked where one class is drawn. Calibration is then left to
+        `medglean.classify.decided.decisions_part`, which draws it before and after.
+    """
+    decided = decisions is not None and decisions.n > 0
+    points = decisions.points if decisions is not None else {}
     drawn = []
     if found.confusion is not None:
         drawn.append(
@@ -134,9 +177,9 @@ def result_figures(found: Assessment, groups: Sequence[str] | np.ndarray) -> lis
                 "svg",
             )
         )
-    shown = _curves_to_show(found)
+    shown = curves_to_show(found)
     if shown:
-        drawn += _curve_figures(found, groups, shown)
+        drawn += curve_figures(found, groups, shown, points)
     if found.kind == "single" and len(found.classes) == 2:
         drawn.append(
             Figure(
@@ -152,9 +195,10 @@ def result_figures(found: Assessment, groups: Sequence[str] | np.ndarray) -> lis
                 "svg",
             )
         )
-    if found.kind == "single" and found.n:
+    if found.kind == "single" and found.n and not decided:
         right = (found.truth & found.called).any(axis=1)
-        bins = reliability(right, found.probability.max(axis=1))
+        sure = found.probability.max(axis=1)
+        bins = reliability(right, sure)
         drawn.append(
             Figure(
                 "Calibration: whether its probabilities come true",
@@ -165,83 +209,12 @@ def result_figures(found: Assessment, groups: Sequence[str] | np.ndarray) -> lis
                     bins.count,
                     bins.predicted,
                     bins.observed,
-                    calibration_error=found.headline["calibration error"].value,
+                    calibration_error=expected_calibration_error(right, sure),
                 ),
                 "svg",
             )
         )
     return drawn
-
-
-def _curves_to_show(found: Assessment) -> list[int]:
-    """Return the classes that curves are drawn for: for two classes, one says it all."""
-    defined = [j for j, count in enumerate(found.support) if 0 < count < found.n]
-    if found.kind == "single" and len(found.classes) == 2:
-        return defined[-1:]
-    most = sorted(defined, key=lambda j: -found.support[j])[:MOST_CURVES]
-    return sorted(most)
-
-
-def _curve_figures(
-    found: Assessment, groups: Sequence[str] | np.ndarray, shown: Sequence[int]
-) -> list[Figure]:
-    roc_lines, pr_lines = [], []
-    for j in shown:
-        truth, score = found.truth[:, j], found.probability[:, j]
-        positives = int(truth.sum())
-        counts = {"positives": positives, "negatives": len(truth) - positives}
-        area, precision = found.per_class[j]["AUROC"], found.per_class[j]["average precision"]
-        roc = roc_curve(truth, score)
-        pr = precision_recall_curve(truth, score)
-        roc_lines.append(
-            curves.Line(
-                found.classes[j],
-                roc.false_positive_rate,
-                roc.sensitivity,
-                area=area.value,
-                low=area.low,
-                high=area.high,
-                **counts,
-            )
-        )
-        pr_lines.append(
-            curves.Line(
-                found.classes[j],
-                pr.recall,
-                pr.precision,
-                area=precision.value,
-                low=precision.low,
-                high=precision.high,
-                **counts,
-            )
-        )
-    band = None
-    if len(shown) == 1:
-        rates = np.linspace(0.0, 1.0, 101)
-        low, high = roc_band(
-            found.truth[:, shown[0]],
-            found.probability[:, shown[0]],
-            groups,
-            false_positive_rate=rates,
-        )
-        band = (rates, low, high) if np.isfinite(low).all() else None
-    left_out = len(found.classes) - len(shown)
-    told = f" The {len(shown)} most frequent classes are drawn." if left_out > 1 else ""
-    return [
-        Figure(
-            "ROC curve: how well the classes are told apart",
-            "Towards the upper left is better." + told,
-            curves.roc(roc_lines, band=band),
-            "svg",
-        ),
-        Figure(
-            "Precision-recall curve: how many calls are right",
-            "Towards the upper right is better; this depends on how frequent a class is here."
-            + told,
-            curves.precision_recall(pr_lines),
-            "svg",
-        ),
-    ]
 
 
 def example_figures(
