@@ -36,7 +36,8 @@ EMPTY_MARGIN = 0.05
 _FULL, _EMPTY = 0.6, 0.3  # shares of the image with structure: from here on the margin grows to all
 _GREY_LEVELS = 2.0  # contrast of noise and compression, which must not be magnified
 _STRUCTURE = 3.0  # contrast in grey levels above which a place is not empty
-_FLAT = 2.0  # standard deviation in grey levels below which a thumbnail shows nothing
+FLAT = 2.0
+"""Standard deviation in grey levels below which a thumbnail shows nothing."""
 _ROWS = 256  # hashes compared with all others at a time: 256 x 50,000 words are 100 MB
 _PAIRS = 256
 
@@ -117,7 +118,7 @@ def near_duplicates(
     min_similarity
         To be a pair, in 0..1; up to ``EMPTY_MARGIN`` more where an image is mostly empty.
     """
-    shown = np.flatnonzero(thumbnails.std(axis=(1, 2)) > _FLAT)
+    shown = np.flatnonzero(thumbnails.std(axis=(1, 2)) > FLAT)
     images = thumbnails[shown]
     hashes, fine = perceptual_hash(images)[:, 0], perceptual_hash(images, side=16)
     details, needed = _details(images), min_similarity + _margin(images)
@@ -222,17 +223,40 @@ def _band(images: Thumbnails) -> tuple[Float[np.ndarray, "n 64 64"], Float[np.nd
     return band, contrast
 
 
-def _details(images: Thumbnails) -> Float[np.ndarray, "n 58 58"]:
-    """Return fine structure, mean 0 and norm 1, without the outermost pixels.
+def fine_structure(images: Thumbnails) -> Float[np.ndarray, "n 64 64"]:
+    """Return structure between 1 and 4 pixels over its own contrast in the neighbourhood.
 
-    It is divided by its own contrast in the neighbourhood, so that a strong outline that all
-    images share, or a letter burnt into one of them, does not outweigh all the rest.
+    So that a strong outline that all images share, or a letter burnt into one of them, does not
+    outweigh all the rest.
     """
+    even = np.empty(images.shape, np.float32)
+    for part in _parts(len(images)):
+        band, contrast = _band(images[part])
+        even[part] = band / (contrast + _GREY_LEVELS)
+    return even
+
+
+def finest_structure(images: Thumbnails) -> Float[np.ndarray, "n 64 64"]:
+    """Return structure around one pixel over its own contrast in the neighbourhood.
+
+    What two chests do not share even where their ribs lie on one another.
+    """
+    even = np.empty(images.shape, np.float32)
+    for part in _parts(len(images)):
+        values = images[part].astype(np.float32)
+        band = ndimage.gaussian_filter(values, (0, 0.7, 0.7))
+        band -= ndimage.gaussian_filter(values, (0, 1.5, 1.5))
+        contrast = np.sqrt(ndimage.gaussian_filter(band * band, (0, 4.0, 4.0)))
+        even[part] = band / (contrast + _GREY_LEVELS / 2)
+    return even
+
+
+def _details(images: Thumbnails) -> Float[np.ndarray, "n 58 58"]:
+    """Return fine structure, mean 0 and norm 1, without the outermost pixels."""
     side = images.shape[1] - 6
     unit = np.empty((len(images), side, side), np.float32)
     for part in _parts(len(images)):
-        band, contrast = _band(images[part])
-        even = (band / (contrast + _GREY_LEVELS))[:, 3:-3, 3:-3]
+        even = fine_structure(images[part])[:, 3:-3, 3:-3]
         even -= even.mean(axis=(1, 2), keepdims=True)
         norm = np.sqrt((even * even).sum(axis=(1, 2), keepdims=True))
         unit[part] = even / np.maximum(norm, 1e-6)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medglean.data.augmented import augmented_copies
 from medglean.data.cache_folder import told
 from medglean.data.duplicates import components, near_duplicates, same_keys
 from medglean.data.glance import Glances, glance
@@ -87,9 +88,11 @@ def _same_picture(seen: Glances) -> np.ndarray:
     # one of each set of equal pixels stands for all: otherwise pairs would grow as its square
     single = np.flatnonzero(shown & ~pixels.duplicated().to_numpy())
     near = near_duplicates(seen.thumbnails[single])
-    first = np.concatenate([[a for a, _ in pairs], single[near.first]]).astype(np.int64)
-    second = np.concatenate([[b for _, b in pairs], single[near.second]]).astype(np.int64)
-    return components(len(facts), first, second)
+    turned = augmented_copies(seen.thumbnails[single])
+    first = [[a for a, _ in pairs], single[near.first], single[turned.first]]
+    second = [[b for _, b in pairs], single[near.second], single[turned.second]]
+    ends = (np.concatenate(side).astype(np.int64) for side in (first, second))
+    return components(len(facts), *ends)
 
 
 def _counted(rows: Manifest, sets: tuple[tuple[str, ...], ...]) -> list[Problem]:
