@@ -12,10 +12,10 @@ HEADER = (
 ROWS = """\
 2,0,M,65,Pneumonia/Viral/COVID-19,Y,Y,N,38.1,PA,X-ray,2020,"Ray Hospital, Vietnam",images,a.jpg,\
 10.1,https://x.org,CC BY,"Mr Smith, a teacher",,
-2,3,M,65.0,Pneumonia/Viral/COVID-19,Y,Y,N,,AP Supine,X-ray,2020,Vietnam,images,b.jpg,,,,,,
+2,3,M,65.0,Pneumonia/Viral/COVID-19,Y,Y,N,,AP Supine,X-ray,2020,Vietnam,images,b.jpg,10.1148/r,,,,,
 4,,F,,"COVID-19, ARDS",,,,,AP,X-ray,2020,,images,c d.jpg,,,,"line one
 line two",,
-313b,-2,x,forty,No Finding,,,,,L,X-ray,,,images,e.jpg,,,,,,
+313b,-2,x,forty,No Finding,,,,,L,X-ray,,,images,e.jpg,,http://[broken,,,,
 5,,F,40,todo,,,,,PA,X-ray,,,images,f.jpg,,,,,,
 6,,F,40,Unknown,,,,,PA,X-ray,,,images,g.jpg,,,,,,
 7,,F,40,Pneumonia/Viral/COVID-19,,,,,Axial,CT,,,volumes,h.jpg,,,,,,
@@ -102,3 +102,11 @@ def test_the_first_version_of_the_table(tmp_path):
     assert (result.layout, result.manifest.ids) == ("covid-chestxray", ["images/a.jpg"])
     assert result.manifest.frame["patient"].tolist() == ["1"]
     assert result.counts["modality is 'CT', not X-ray"] == 1
+
+
+def test_the_site_is_kept_as_the_source_and_the_publisher_where_there_is_none(source, tmp_path):
+    frame = index(source, out=tmp_path / "m.csv").manifest.frame.set_index("id")
+    assert frame["source"].dropna().to_dict() == {
+        "images/a.jpg": "x.org",
+        "images/b.jpg": "10.1148",
+    }

@@ -12,6 +12,7 @@ import re
 import pandas as pd
 
 from medglean.data.sources import columns, listing
+from medglean.data.sources.covid19_radiography import site
 from medglean.data.sources.finder import Finder
 from medglean.data.sources.listing import Entry, Listing, Options
 from medglean.data.tables import read_csv
@@ -99,8 +100,8 @@ def rows(tree: Tree, options: Options) -> Listing:
         if reason.startswith(("finding", "modality")):
             found.tell(path, "left-out", f"{count} rows left out: {reason}.")
     found.notes.append(
-        "Dates, places, links and clinical notes are not taken over. Views are kept as given "
-        "(PA, AP, AP Supine, L): choose by the column view."
+        "Dates, places and clinical notes are not taken over, of links only the site (source). "
+        "Views are kept as given (PA, AP, AP Supine, L): choose by the column view."
     )
     return found
 
@@ -119,6 +120,16 @@ def _left_out(values: dict[str, str], options: Options) -> str:
     return ""
 
 
+def _source(record: dict[str, str]) -> str | None:
+    """Return the site that the image came from, or else the publisher's number in its DOI."""
+    try:
+        found = site(record.get("url", ""))
+    except ValueError:  # an address that is none
+        found = ""
+    doi = re.search(r"10\.\d{4,9}(?=/)", record.get("doi", ""))
+    return found or (doi[0] if doi else None)
+
+
 def _values(record: dict[str, str], options: Options) -> dict[str, object]:
     offset = record.get("offset", "")
     finding = record["finding"]
@@ -128,6 +139,7 @@ def _values(record: dict[str, str], options: Options) -> dict[str, object]:
         "modality": record.get("modality"),
         "sex": columns.sex(record.get("sex", "")),
         "age": columns.age(record.get("age", "")),
+        "source": _source(record),
         "offset_days": float(offset) if _NUMBER.fullmatch(offset) else None,
     }
     if options.single_label:
