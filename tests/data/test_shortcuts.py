@@ -6,8 +6,19 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from medglean.data.shortcut_features import border_features, brightness_features, feature_families
-from medglean.data.shortcuts import probe, weighted_auroc
+from medglean.data.shortcut_features import (
+    border_features,
+    brightness_features,
+    feature_families,
+    metadata_families,
+)
+from medglean.data.shortcuts import (
+    boosted_trees,
+    cross_validated,
+    linear,
+    probe,
+    weighted_auroc,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -128,3 +139,54 @@ def test_families_that_say_nothing_are_left_out():
     assert set(families) == {"file size", "encoding", "view", "age"}
     assert families["view"].shape == (3, 3)  # AP, PA, missing
     assert all(np.isfinite(x).all() for x in families.values())
+
+
+def test_scores_of_a_patient_come_from_models_that_never_saw_it():
+    asked = []
+
+    def learner(learn, label, score):
+        asked.append((set(learn[:, 0]), set(score[:, 0])))
+        return np.tile([0.25, 0.75], (len(score), 1))
+
+    patient = np.repeat(np.arange(20), 3)
+    scores = cross_validated(
+        patient[:, None].astype(float), patient % 2, patient, learner, seed=0, classes=3
+    )
+
+    assert len(asked) == 5
+    assert all(not seen & scored for seen, scored in asked)
+    assert set().union(*(scored for _, scored in asked)) == set(range(20))
+    # the third class does not occur, so nobody says it
+    assert np.unique(scores, axis=0).tolist() == [[0.25, 0.75, 0.0]]
+
+
+def test_a_probe_may_be_given_its_learner():
+    truth, groups = two_classes(200)
+    crossed = RNG.random((200, 2)) < 0.5
+    crossed[:, 1] = crossed[:, 0] ^ truth[:, 1]  # neither tells alone, both together do
+    x = crossed + 0.0
+    by_line = probe("x", x, truth, ("a", "b"), groups, learner=linear())
+    by_trees = probe("x", x, truth, ("a", "b"), groups, learner=boosted_trees(0))
+
+    assert by_line.auroc < 0.65
+    assert by_trees.auroc > 0.95
+    assert probe("x", x, truth, ("a", "b"), groups) == by_trees
+    assert probe("border", x, truth, ("a", "b"), groups).auroc == by_line.auroc
+
+
+def test_facts_that_are_missing_are_no_family_and_no_error():
+    facts = pd.DataFrame(
+        {
+            "bytes": [10.0, math.nan], "height": [math.nan] * 2, "width": [math.nan] * 2,
+            "format": ["PNG", math.nan], "channels": [math.nan] * 2, "bits": [math.nan] * 2,
+        }
+    )  # fmt: skip
+    table = pd.DataFrame({"ward": ["a", "b"], "sex": ["F", "M"]})
+
+    assert set(metadata_families(facts, table, fields=("ward",))) == {
+        "file size",
+        "encoding",
+        "ward",
+    }
+    facts[:] = math.nan
+    assert set(metadata_families(facts, table)) == {"sex"}

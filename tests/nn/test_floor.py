@@ -3,7 +3,7 @@ import pytest
 
 from medglean.errors import DataError
 from medglean.measure.curves import auroc
-from medglean.nn.floor import pca_floor, thumbnails
+from medglean.nn.floor import component_features, logistic, pca_floor, thumbnails
 
 
 def _images(count=80):
@@ -71,3 +71,41 @@ def test_thumbnails_average_areas():
     image[..., ::2] = 2.0
 
     assert thumbnails(image, size_px=48) == pytest.approx(np.ones((1, 48 * 48)))
+
+
+def test_components_are_those_that_the_floor_learns_from():
+    rng = np.random.default_rng(3)
+    stored = rng.integers(0, 255, (60, 1, 48, 48)).astype(np.uint8)
+    targets = np.arange(60) % 2
+    stored[targets == 1, :, 10:30, 10:30] //= 2
+    train, test = np.arange(40), np.arange(40, 60)
+
+    features = component_features(thumbnails(stored), train)
+
+    assert features.shape == (60, 10)  # a quarter of the 40
+    np.testing.assert_allclose(
+        logistic(features[train], targets[train], features[test], kind="single", classes=2),
+        pca_floor(stored, targets, train=train, test=test, kind="single", classes=2),
+        atol=1e-6,
+    )
+
+
+def test_levels_add_brightness_and_contrast_that_components_leave_out():
+    rng = np.random.default_rng(4)
+    pattern = rng.random((1, 30)) + 0.1 * rng.random((50, 30))
+    brighter = 3 * pattern + 2
+
+    plain = component_features(np.concatenate([pattern, brighter]), np.arange(50))
+    both = component_features(np.concatenate([pattern, brighter]), np.arange(50), levels=True)
+
+    np.testing.assert_allclose(plain[:50], plain[50:], atol=1e-3)
+    np.testing.assert_array_equal(both[:, :-2], plain)
+    assert (both[50:, -2:] > both[:50, -2:] + 1).all()
+    np.testing.assert_allclose(both[:50, -2:].std(axis=0), 1.0)
+
+
+def test_pictures_that_are_all_alike_have_no_components():
+    flat = np.full((12, 30), 0.5)
+
+    assert component_features(flat, np.arange(12)).shape == (12, 0)
+    assert component_features(flat, np.arange(12), levels=True).tolist() == [[0.0, 0.0]] * 12

@@ -61,12 +61,12 @@ def metadata_families(
     size = np.log(facts["bytes"].to_numpy(float))
     area = np.log(facts["height"].to_numpy(float) * facts["width"].to_numpy(float))
     height, width = facts["height"].to_numpy(float), facts["width"].to_numpy(float)
+    parts = facts[["format", "channels", "bits"]].itertuples(index=False)
+    encoding = [" ".join(map(str, part)) for part in parts]
     families = {
         "file size": np.stack([size, size - area], axis=1),
         "dimensions": np.stack([height, width, height / width], axis=1),
-        "encoding": _one_hot(
-            facts[["format", "channels", "bits"]].astype(str).agg(" ".join, axis=1)
-        ),
+        "encoding": _one_hot(pd.Series(encoding)),
     }
     for name in fields:
         if name in columns:

@@ -219,7 +219,7 @@ def test_few_patients_give_notes_and_no_numbers(made):
     assert "the border alone" in part.sentences[-1]
     assert "patients with 'class 0': left out, 5 are needed." in part.tables[0].note
     values = {metric.name: metric.value for metric in part.metrics}
-    assert math.isnan(values["AUROC, border alone"])
+    assert math.isnan(values["AUROC, network minus border alone"])
 
 
 def test_one_image_is_no_error(made):
@@ -268,5 +268,5 @@ def test_the_part_makes_a_report(border_part, tmp_path):
     report.write(tmp_path)
 
     stored = json.loads((tmp_path / "report.json").read_text())
-    assert stored["metrics"][4]["name"] == "AUROC, border alone"
+    assert stored["metrics"][2]["name"] == "AUROC, network minus border alone"
     assert "NOT shown to be beaten" in (tmp_path / "report.html").read_text()

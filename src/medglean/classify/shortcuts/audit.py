@@ -72,8 +72,7 @@ def shortcuts_part(judged: Judged) -> Part:
     """
     if not judged.classifier.preset.measure.shortcuts or len(judged.scores.rows) == 0:
         return Part()
-    with threadpool_limits(1):
-        return page.part_of(audited(judged), judged)
+    return page.part_of(audited(judged), judged)
 
 
 def audited(judged: Judged) -> Audit:
@@ -136,7 +135,8 @@ def _components(
     if len(used) < 2:
         return np.zeros((len(used), 0))
     count = len(used) if learn is None else len(learn)
-    return component_features(flat, np.arange(count), levels=levels)
+    with threadpool_limits(1):  # on few images threads waiting for one another cost most
+        return component_features(flat, np.arange(count), levels=levels)
 
 
 def _pictures(

@@ -14,7 +14,7 @@ from medglean.classify.shortcuts.origin import Origin
 from medglean.classify.shortcuts.result import Audit, CopyCheck
 from medglean.measure.intervals import Interval
 from medglean.runs.report import Metric, Table, group_name
-from medglean.runs.style import percent
+from medglean.runs.style import percent, plain
 from medglean.runs.tables import format_measured, format_value
 
 TELLING = 0.8
@@ -138,13 +138,15 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def metrics_of(audit: Audit, counted: str) -> tuple[Metric, ...]:
-    """Return the deciding number of each baseline and by how much the network exceeds it."""
-    found = []
-    for one in audit.baselines:
-        name = f"{_measure(one, audit)}, {_lower(one.baseline.name)}"
-        found.append(Metric.of(name, one.quoted, group_name=counted))
-        found.append(Metric.of(f"gain in {name}", one.gain, group_name=counted))
-    return tuple(found)
+    """Return by how much the network exceeds each baseline; their own numbers are in the table."""
+    return tuple(
+        Metric.of(
+            f"{_measure(one, audit)}, network minus {_lower(one.baseline.name)}",
+            one.gain,
+            group_name=counted,
+        )
+        for one in audit.baselines
+    )
 
 
 def _lower(name: str) -> str:
@@ -243,14 +245,12 @@ def family_table(audit: Audit) -> Table | None:
 def baseline_warnings(audit: Audit) -> list[str]:
     """Warn of what the network is not shown to beat, and of what tells too much by itself."""
     told = []
+    for verdict, verb in (("not shown", "is not shown to beat"), ("ahead", "does worse than")):
+        names = [one.baseline.words for one in audit.baselines if one.verdict == verdict]
+        if names:
+            told.append(f"The network {verb} {_listed(names)}: see the shortcut audit.")
     for one in audit.baselines:
         said = []
-        if one.verdict in ("not shown", "ahead"):
-            verb = "is not shown to beat" if one.verdict == "not shown" else "does worse than"
-            said.append(
-                f"The network {verb} {one.baseline.words}: {_measure(one, audit)} "
-                f"{_cell(one.quoted)}, difference {signed(one.gain)}."
-            )
         if one.baseline.blind and one.baseline.by == "area" and one.area.value >= TELLING:
             said.append(_telling(one, audit))
         if one.baseline.key == "metadata":
@@ -310,7 +310,7 @@ def origin_table(origin: Origin | None) -> Table | None:
             )
     return Table(
         f"Images of each class by {origin.column}",
-        ["Class", *origin.sources],
+        ["Class", *(plain(name, limit=28) for name in origin.sources)],
         [[name, *map(int, line)] for name, line in zip(origin.classes, origin.counts, strict=True)],
         note=f"All images at hand that are labelled.{related} {_told_by_picture(origin)}",
     )
