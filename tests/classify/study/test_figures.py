@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tests.classify.study.made_up import (
 
 from medglean.classify.study import curves, figures
 from medglean.classify.study.compared import compared
+from medglean.classify.study.measured import undefined
 from medglean.runs.style import RED
 
 
@@ -86,7 +88,7 @@ def test_five_networks_take_a_second_row(canvas):
 def test_without_a_log_no_training_is_drawn(canvas):
     one = trained_of(truth_of("single", 4, 90), epochs=1)
     assert curves.training_figure([one]) is not None
-    empty = [type(one)(**{**vars(one), "history": ()})]
+    empty = [replace(one, history=())]
     assert curves.training_figure(empty) is None
 
 
@@ -131,6 +133,17 @@ def test_a_diverged_cell_is_marked(canvas):
     assert [line.get_color() for line in marked] == [RED]
     assert marked[0].get_xdata()[0] == 2
     assert "diverged" in [text.get_text() for text in canvas[0].legends[0].get_texts()]
+
+
+def test_a_cell_without_scores_is_said_to_have_diverged(canvas):
+    trained = ablations_of(truth_of("single", 4, 90))[:3]
+    broken = replace(trained[0], found=undefined(trained[0].constant))
+    cells = compare([broken, *trained[1:]])
+    figures.ablation_figure("learning-rate", cells, counted="patients")
+    figures.networks_figure(cells, counted="patients")
+    assert figures.confusions_figure([broken]) is None
+    for figure in canvas:
+        assert all(words(axes).count("diverged") == 1 for axes in figure.axes)
 
 
 def test_fewer_classes_have_their_own_constants(canvas):

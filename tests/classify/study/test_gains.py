@@ -88,7 +88,8 @@ def test_scores_that_are_no_numbers_have_no_auroc():
     assert np.isnan(found.value)
     assert "undefined" in found.note
     assert delong(broken, second.found, groups) == {}
-    assert not np.isnan(difference(one, other, "accuracy").value)
+    assert np.isnan(difference(one, other, "accuracy").value)
+    assert np.isnan(bound_of(broken).f1)
 
 
 def test_delong_is_of_every_class_or_of_one_of_two():

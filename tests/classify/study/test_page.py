@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from tests.classify.study.made_up import (
 )
 
 from medglean.classify.study import curves, figures
+from medglean.classify.study.measured import undefined
 from medglean.classify.study.page import by_theme, metrics_of, study_report
 from medglean.errors import Problem, UsageError
 from medglean.runs.rundir import RunFolder
@@ -251,6 +253,21 @@ def test_the_average_that_is_asked_for_stands_in_front(tmp_path, drawn):
     assert list(table(report, "The same").columns[1:4]) == [
         "Macro precision", "Macro recall", "Macro F1",
     ]  # fmt: skip
+
+
+def test_a_network_that_diverged_has_no_numbers(tmp_path, drawn):
+    targets = truth_of("single", 4, 90)
+    trained = networks_of(targets)
+    broken = replace(trained[0], found=undefined(trained[0].constant), note="NaN in step 3.")
+    report = report_of(tmp_path, [broken, *trained[1:]], chosen_of(targets))
+
+    assert table(report, "The networks").rows[1] == ["AlexNet", *["n/a"] * 6]
+    assert table(report, "A check").rows[1][-1] is None
+    assert cell(report, "Differences", "AlexNet less VGG11,", "Accuracy") == "n/a"
+    assert value(cell(report, "Differences", "VGG11 less ResNet50", "Accuracy"))
+    assert any("AlexNet diverged: NaN in step 3." in one for one in report.warnings)
+    values = [one.found.headline["accuracy"].value for one in trained[1:]]
+    assert f"{min(values):.3f} to {max(values):.3f}" in report.sentence
 
 
 def test_an_undefined_class_is_not_a_number(tmp_path, drawn):

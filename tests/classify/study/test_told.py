@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats.contingency import association
@@ -16,19 +18,24 @@ from tests.classify.study.made_up import (
 )
 
 from medglean.classify.study import told
+from medglean.errors import Problem
 
 
-def test_cramers_v_is_scipys():
-    random = np.random.default_rng(5)
-    for _ in range(10):
-        first, second = random.integers(0, 4, 120), random.integers(0, 3, 120)
-        second = np.where(random.random(120) < 0.5, first % 3, second)
-        counts = np.array(
-            [[((first == a) & (second == b)).sum() for b in range(3)] for a in range(4)]
-        )
-        expected = association(counts, method="cramer", correction=False)
-        assert told.cramers_v(first, second) == pytest.approx(expected)
-    assert np.isnan(told.cramers_v([1, 1], ["a", "b"]))
+def test_the_association_is_scipys():
+    targets = truth_of("single", 3, 60)
+    names = NAMES[:3]
+    label = chosen_of(targets, classes=names).manifest.frame["label"].to_numpy(dtype=object)
+    random = np.random.default_rng(5).choice(["a", "b", "c"], size=len(label))
+    source = np.where(np.arange(len(label)) % 4 == 0, random, np.where(label == names[0], "a", "b"))
+    chosen = chosen_of(targets, classes=names, source=source)
+    counts = np.array(
+        [[((label == one) & (source == where)).sum() for where in "abc"] for one in names]
+    )
+    expected = association(counts, method="cramer", correction=False)
+    table, (warning,) = told.source_table(chosen)
+    assert 0.5 < expected < 1.0
+    assert f"Here it is {expected:.3f}." in table.note
+    assert f"(Cramer's V {expected:.3f})" in warning
 
 
 def test_sources_that_are_the_classes_are_told():
@@ -101,6 +108,8 @@ def test_patients_on_both_sides_are_told():
     assert warning.startswith(
         "The split by view (PA against AP Supine) crosses patients: 40 of them, with 40 of 40 test"
     )
+    crossing = Problem("m.csv", "40 patients.", "", kind="groups-across-parts", fatal=False)
+    assert told.patients_told(replace(torn, problems=(crossing,))) == []
     mixed = chosen_of(targets, classes=NAMES[:2], view=["PA", "AP"] * 170, patient=patients)
     assert told.patients_told(mixed)[0].startswith("The split crosses patients")
     (unknown,) = told.patients_told(chosen_of(targets, classes=NAMES[:2], patients=False))

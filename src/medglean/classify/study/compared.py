@@ -14,6 +14,7 @@ from medglean.classify.study.gains import (
     comparable,
     difference,
     groups_of,
+    has_scores,
     main_measure,
     resampled,
 )
@@ -76,11 +77,8 @@ def with_interval(found: Interval | None) -> str:
 
 
 def averaged(found: Assessment, average: str) -> Mapping[str, Interval]:
-    """Return precision, recall and F1 of one kind of average, as far as they were measured."""
-    known: Mapping[str, Mapping[str, Interval]] = getattr(found, "averages", None) or {}
-    if average in known:
-        return known[average]
-    return {"F1": found.headline["macro F1"]} if average == "macro" else {}
+    """Return precision, recall and F1 of one kind of average; nothing without scores."""
+    return found.averages.get(average, {}) if has_scores(found) else {}
 
 
 def shared_constant(cells: Sequence[Compared]) -> Trained | None:

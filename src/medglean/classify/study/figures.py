@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from medglean.classify.assess import Assessment
 from medglean.classify.study.compared import TITLES, Compared, shared_constant, upper
-from medglean.classify.study.gains import auroc_name, main_measure
+from medglean.classify.study.gains import auroc_name, has_scores, main_measure
 from medglean.classify.study.rows import Theme, Trained
 from medglean.classify.study.told import answer_of
 from medglean.measure.intervals import Interval
@@ -66,7 +66,7 @@ def networks_figure(cells: Sequence[Compared], *, counted: str) -> Figure:
             place.margins(x=0.16)
             place.xaxis.set_major_locator(MaxNLocator(4))
         axes[0].plot([], [], color=INK, linestyle="--", linewidth=1.2, label="constant answer")
-        if any(one.trained.note for one in cells):
+        if any(one.trained.note and has_scores(one.trained.found) for one in cells):
             axes[0].plot([], [], color=RED, marker="X", linestyle="none", label="diverged")
         figure.legend(loc="outside lower center", ncols=2)
         data = to_svg(figure)
@@ -89,7 +89,11 @@ def networks_figure(cells: Sequence[Compared], *, counted: str) -> Figure:
 
 def confusions_figure(trained: Sequence[Trained]) -> Figure | None:
     """Draw the confusion matrices of all networks in one figure; None for several findings."""
-    shown = [(one, one.found.confusion) for one in trained if one.found.confusion is not None]
+    shown = [
+        (one, one.found.confusion)
+        for one in trained
+        if one.found.confusion is not None and has_scores(one.found)
+    ]
     if not shown:
         return None
     count = max(len(one.found.classes) for one, _ in shown)
@@ -167,7 +171,7 @@ def ablation_figure(theme: Theme, cells: Sequence[Compared], *, counted: str) ->
             place.margins(y=0.14)
             place.set_xlabel(_AXES[theme])
         axes[0].plot([], [], color=INK, linestyle="--", linewidth=1.2, label="constant answer")
-        if any(one.trained.note for one in cells):
+        if any(one.trained.note and has_scores(one.trained.found) for one in cells):
             axes[0].plot([], [], color=RED, marker="X", linestyle="none", label="diverged")
         figure.legend(loc="outside lower center", ncols=4)
         data = to_svg(figure)
@@ -241,7 +245,9 @@ def _along(
     for x, one, cell in zip(places, found, cells, strict=True):
         own, shape = (RED, "X") if cell.note else (tone, MARKERS[number % len(MARKERS)])
         if not math.isfinite(one.value):
-            axes.text(x, 0.02, UNDEFINED, transform=axes.get_xaxis_transform(), ha="center")
+            word, tone_of = ("diverged", RED) if cell.note else (UNDEFINED, INK)
+            place = axes.get_xaxis_transform()
+            axes.text(x, 0.03, word, transform=place, ha="center", color=tone_of, fontsize=9)
             continue
         if math.isfinite(one.low):
             axes.plot([x, x], [one.low, one.high], color=own, linewidth=2.2, alpha=0.55)
@@ -272,7 +278,9 @@ def _constants(axes: Axes, columns: Sequence[Sequence[Trained]], name: str) -> N
 
 def _across(axes: Axes, row: int, found: Interval, *, bad: bool) -> None:
     if not math.isfinite(found.value):
-        axes.text(0.5, row, UNDEFINED, transform=axes.get_yaxis_transform(), va="center")
+        word, tone = ("diverged", RED) if bad else (UNDEFINED, INK)
+        place = axes.get_yaxis_transform()
+        axes.text(0.5, row, word, transform=place, va="center", ha="center", color=tone)
         return
     tone, shape = (RED, "X") if bad else (BLUE, "o")
     if math.isfinite(found.low):

@@ -111,7 +111,8 @@ def resampled(
 ) -> Resampled:
     """Measure accuracy (or exact match) and mean AUROC on resamples of patients.
 
-    The same groups, replicates and seed give the same resamples for every classifier.
+    The same groups, replicates and seed give the same resamples for every classifier. Without
+    scores nothing is measured.
 
     Parameters
     ----------
@@ -124,14 +125,16 @@ def resampled(
     replicates, seed
         Of the bootstrap.
     """
+    once = np.ones((found.n, 1))
+    if not has_scores(found):
+        return Resampled({}, {}, found.n, group_positions(groups)[1])
     kept = defined_classes(found)
     right = (found.truth == found.called).all(axis=1).astype(np.float64)
     statistics = {main_measure(found.kind): weighted.mean(right)}
-    if areas and kept and np.isfinite(found.probability).all():
+    if areas and kept:
         each = [weighted.auroc(found.truth[:, j], found.probability[:, j]) for j in kept]
         name = auroc_name(found)
         statistics[name] = each[-1] if name == "AUROC" else weighted.macro(each)
-    once = np.ones((found.n, 1))
     return Resampled(
         {name: float(statistic(once)[0]) for name, statistic in statistics.items()},
         bootstrap_values(statistics, groups, replicates=replicates, seed=seed),
@@ -168,7 +171,7 @@ def delong(first: Assessment, second: Assessment, groups: np.ndarray) -> dict[st
         By class; of two exclusive classes only the second, for the first says the same. Classes
         that all or none of the images have are left out; empty where a score is not a number.
     """
-    if not (np.isfinite(first.probability).all() and np.isfinite(second.probability).all()):
+    if not (has_scores(first) and has_scores(second)):
         return {}
     kept = defined_classes(first)
     if first.kind == "single" and len(first.classes) == 2:
@@ -189,13 +192,18 @@ def bound_of(found: Assessment) -> Bound:
     """
     kept = [j for j, count in enumerate(found.support) if count]
     counts = counts_of_labels(found.truth, found.called)
-    if not kept:
+    if not kept or not has_scores(found):
         return Bound(math.nan, math.nan, math.nan)
     return Bound(
         float(np.nan_to_num(counts.precision, nan=0.0)[kept].mean()),
         float(counts.recall[kept].mean()),
         float(counts.f1[kept].mean()),
     )
+
+
+def has_scores(found: Assessment) -> bool:
+    """Say whether there are scores to measure: a training that diverged has none."""
+    return bool(np.isfinite(found.probability).all())
 
 
 def defined_classes(found: Assessment) -> list[int]:

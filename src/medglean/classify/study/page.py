@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from medglean.classify.prepare import Chosen
@@ -179,6 +180,7 @@ def _sentence(lead: Sequence[Compared], counted: str) -> str:
     first = lead[0].trained
     name = main_measure(first.found.kind)
     values = [one.trained.found.headline[name].value for one in lead]
+    values = [one for one in values if not math.isnan(one)] or [math.nan]
     if len(lead) == 1:
         who, had = first.cell.label, format_value(values[0])
     else:

@@ -28,6 +28,7 @@ from medglean.classify.study.gains import (
     delong,
     difference,
     groups_of,
+    has_scores,
     main_measure,
 )
 from medglean.classify.study.told import answer_of
@@ -37,7 +38,7 @@ from medglean.runs.report import Table
 from medglean.runs.tables import UNDEFINED, format_measured, format_value
 
 AVERAGED = ("precision", "recall", "F1")
-_UNDEFINED = "n/a: no test image, or all of them, have the class."
+_UNDEFINED = "n/a: no test image has a class, or the training diverged and has no scores."
 
 _MEANS: dict[Average, str] = {
     "macro": "Macro averages count every class alike, rare or frequent.",
@@ -103,7 +104,8 @@ def averages_table(cells: Sequence[Compared], *, apart_from: Average = "macro") 
     kinds = [
         kind
         for kind in _MEANS
-        if kind != apart_from and averaged(cells[0].trained.found, kind).keys() >= set(AVERAGED)
+        if kind != apart_from
+        and any(averaged(one.trained.found, kind).keys() >= set(AVERAGED) for one in cells)
     ]
     if not kinds:
         return None
@@ -206,7 +208,8 @@ def arithmetic_table(cells: Sequence[Compared]) -> Table:
 
     def row(label: str, found: Assessment, _: str) -> list[object]:
         bound = bound_of(found)
-        return [label, bound.precision, bound.recall, bound.most, bound.f1, bound.holds]
+        holds = None if math.isnan(bound.f1) else bound.holds
+        return [label, bound.precision, bound.recall, bound.most, bound.f1, holds]
 
     rows = _rows_beside_constant(cells, row)
     note = (
@@ -239,7 +242,9 @@ def calls_table(cells: Sequence[Compared]) -> Table:
         told = [
             f"{one.true_positives[j]:,} / {one.false_positives[j]:,} / "
             f"{one.false_negatives[j]:,} / {one.true_negatives[j]:,}"
-            for one in counts
+            if has_scores(found)
+            else UNDEFINED
+            for one, (_, found) in zip(counts, shown, strict=True)
         ]
         rows.append([name, support, *told])
     return Table(

@@ -76,7 +76,7 @@ def theme_table(theme: Theme, cells: Sequence[Compared]) -> Table:
     elif theme == "images":
         note += " All are tested on the same images; whole patients were left out of training."
     if diverged:
-        note += " A diverged training is measured as it ended; the warnings say why."
+        note += " A training that diverged has no scores (n/a); the warnings say why."
     return Table(f"Ablation: {TITLES[theme].lower()}", columns, rows, note=note)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from medglean.classify.assess import Assessment
 from medglean.classify.prepare import Chosen
+from medglean.classify.shortcuts.origin import cramers_v
 from medglean.classify.study.compared import full_label, unique
 from medglean.classify.study.gains import bound_of, main_measure
 from medglean.classify.study.rows import Trained
@@ -23,29 +24,6 @@ TOGETHER = 0.5
 """Cramer's V from which class and source are said to go together."""
 MOST_SOURCES = 6
 """Sources that have a column of their own."""
-
-
-def cramers_v(first: Sequence[object] | np.ndarray, second: Sequence[object] | np.ndarray) -> float:
-    r"""Return how closely two names of each image go together (Cramer 1946, section 21.9).
-
-    :math:`\sqrt{\chi^2 / (n \min(r - 1, c - 1))}` of their table of r x c counts: 0 where one
-    tells nothing of the other, 1 where one tells the other. NaN where either has one value only.
-
-    Examples
-    --------
-    >>> cramers_v(["a", "a", "b", "b"], [1, 1, 2, 2]), cramers_v(["a", "a", "b", "b"], [1, 2, 1, 2])
-    (1.0, 0.0)
-    """
-    counts = pd.crosstab(
-        pd.Series(list(first), dtype=object), pd.Series(list(second), dtype=object)
-    ).to_numpy(dtype=np.float64)
-    least = min(counts.shape) - 1
-    if least < 1:
-        return math.nan
-    total = counts.sum()
-    expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0, keepdims=True) / total
-    squared = float(((counts - expected) ** 2 / expected).sum())
-    return math.sqrt(squared / (total * least))
 
 
 def answer_of(constant: Assessment) -> str:
@@ -85,7 +63,7 @@ def source_table(chosen: Chosen) -> tuple[Table | None, list[str]]:
     rows: list[list[object]] = []
     for name, present in has.items():
         row: list[object] = [name, *(int((present & (place == one)).sum()) for one in others)]
-        rows.append([*row, cramers_v(present, source)] if several else row)
+        rows.append([*row, _association(present, source)] if several else row)
     if several:
         known = [float(str(row[-1])) for row in rows]
         highest = np.nanmax([*known, 0.0])
@@ -94,7 +72,7 @@ def source_table(chosen: Chosen) -> tuple[Table | None, list[str]]:
         columns = ["Finding", *others, "Cramer's V"]
     else:
         label = [(names or ("",))[0] for names in sets]
-        highest, what, columns = cramers_v(label, source), "class", ["Class", *others]
+        highest, what, columns = _association(label, source), "class", ["Class", *others]
     guess = _guess(chosen, source, sets)
     note = (
         "Images of all parts. Cramer's V says how closely the two go together: 0 not at all, 1 as "
@@ -108,6 +86,12 @@ def source_table(chosen: Chosen) -> tuple[Table | None, list[str]]:
         f"Source and {what} go together (Cramer's V {format_value(float(highest))}): a network can "
         f"score well by recognising where an image comes from. {guess}"
     ]
+
+
+def _association(first: Sequence[object] | np.ndarray, second: np.ndarray) -> float:
+    """Return Cramer's V of two names of each image."""
+    counts = pd.crosstab(pd.Series(list(first), dtype=object), pd.Series(second, dtype=object))
+    return cramers_v(counts.to_numpy(dtype=np.int64))
 
 
 def _guess(chosen: Chosen, source: np.ndarray, sets: Sequence[tuple[str, ...] | None]) -> str:
@@ -131,13 +115,15 @@ def patients_told(chosen: Chosen) -> list[str]:
     """Warn where patients are not known, or stand on both sides of the split."""
     manifest = chosen.manifest
     frame = manifest.frame
-    told = []
+    told: list[str] = []
     if "patient" not in frame or frame["patient"].isna().all():
         told.append(
             "Patients are not known, so that images of one patient may be learnt from and tested "
             "on: the numbers may flatter the networks, and their intervals are too narrow."
         )
         return told
+    if any(problem.kind == "groups-across-parts" for problem in chosen.problems):
+        return told  # the division has told it, with its own counts
     known = frame[frame["patient"].notna()]
     learnt = set(known.loc[known["split"] == "train", "patient"])
     tested = known.loc[known["split"] == "test", "patient"]
