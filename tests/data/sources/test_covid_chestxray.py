@@ -4,6 +4,7 @@ import pytest
 from tests.data.small_files import jpeg
 
 from medglean.data.index import index
+from medglean.data.sources.covid_chestxray import names_of
 
 HEADER = (
     "patientid,offset,sex,age,finding,RT_PCR_positive,survival,intubated,temperature,view,modality,"
@@ -44,7 +45,7 @@ def test_findings_become_labels_with_their_parents(source, tmp_path):
     assert frame["labels"].to_dict() == {
         "images/a.jpg": "Pneumonia;Viral;COVID-19",
         "images/b.jpg": "Pneumonia;Viral;COVID-19",
-        "images/c d.jpg": "COVID-19;ARDS",
+        "images/c d.jpg": "Pneumonia;Viral;COVID-19;ARDS",
         "images/e.jpg": "No Finding",
     }
     assert frame["patient"].tolist() == ["2", "2", "4", "313b"]
@@ -110,3 +111,11 @@ def test_the_site_is_kept_as_the_source_and_the_publisher_where_there_is_none(so
         "images/a.jpg": "x.org",
         "images/b.jpg": "10.1148",
     }
+
+
+def test_names_of_older_versions_get_the_path_of_newer_ones():
+    assert names_of("Pneumocystis") == ["Pneumonia", "Fungal", "Pneumocystis"]
+    assert names_of("Pneumonia/Fungal/Pneumocystis") == names_of("Pneumocystis")
+    assert names_of("Mycoplasma Bacterial Pneumonia") == ["Pneumonia", "Bacterial", "Mycoplasma"]
+    assert names_of("No Finding") == ["No Finding"]
+    assert names_of("Tuberculosis") == ["Tuberculosis"]

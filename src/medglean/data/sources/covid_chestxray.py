@@ -3,6 +3,7 @@
 ``finding`` is a path from the general to the special ("Pneumonia/Viral/COVID-19") in newer
 versions and a list ("COVID-19, ARDS") in older ones. Both become ``labels``: every name on the
 path is a label, so that "Pneumonia" means any pneumonia. "No Finding" stays a name of its own.
+A name that an older version gives without its path gets the path that newer ones give it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,17 @@ from medglean.errors import DataError
 NAME = "covid-chestxray"
 DROPPED = ("todo", "unknown")
 """Findings that say that nobody has looked, or that it is not known."""
+_PATHS = {
+    ("Pneumonia",): ("Viral", "Bacterial", "Fungal", "Lipoid", "Aspiration"),
+    ("Pneumonia", "Viral"): ("COVID-19", "SARS", "MERS-CoV", "Influenza", "Varicella", "Herpes"),
+    ("Pneumonia", "Bacterial"): (
+        "Streptococcus", "Klebsiella", "Legionella", "E.Coli", "Mycoplasma", "Nocardia",
+        "Chlamydophila", "Staphylococcus",
+    ),
+    ("Pneumonia", "Fungal"): ("Pneumocystis", "Aspergillosis"),
+}  # fmt: skip
+_ABOVE = {name: path for path, names in _PATHS.items() for name in names}
+_RENAMED = {"Mycoplasma Bacterial Pneumonia": "Mycoplasma"}
 _NUMBER = re.compile(r"-?\d{1,4}(\.\d+)?")
 _NEEDED = {"patientid", "finding", "view", "filename"}
 
@@ -50,10 +62,11 @@ def names_of(finding: str) -> list[str]:
     >>> names_of("Pneumonia/Viral/COVID-19")
     ['Pneumonia', 'Viral', 'COVID-19']
     >>> names_of("COVID-19, ARDS")
-    ['COVID-19', 'ARDS']
+    ['Pneumonia', 'Viral', 'COVID-19', 'ARDS']
     """
-    parts = finding.replace(",", "/").split("/")
-    return list(dict.fromkeys(name.strip() for name in parts if name.strip()))
+    given = [name.strip() for name in finding.replace(",", "/").split("/")]
+    known = [_RENAMED.get(name, name) for name in given if name]
+    return list(dict.fromkeys(part for name in known for part in (*_ABOVE.get(name, ()), name)))
 
 
 def main_name(finding: str) -> str:
