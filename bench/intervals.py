@@ -1,6 +1,7 @@
 """What clustered bootstrap intervals cost, beside a loop over scikit-learn on the same resamples.
 
     python bench/intervals.py [--images 4000] [--replicates 2000] [--rounds 3] [--loop 2000]
+        [--classes 4]
 
 Two images a patient, 2,000 replicates of AUROC and of average precision, one core: run it with
 OMP_NUM_THREADS=1. Both are given the same resamples, and the largest difference between their
@@ -16,6 +17,10 @@ half of the images are positive. 24 million operations are some 10 ms at one vec
 nanosecond; four passes over the weights are 0.25 GB of cache traffic, some 25 ms at 10 GB/s;
 4 million bounded random numbers at 3 to 5 ns are 12 to 20 ms. So about 50 ms is the least to hope
 for with passes over arrays, and a fused loop could win at most half of it. The aim is 1.5 s.
+
+Last comes everything that a report says of four classes: six measures of each and of all, with
+weighted and micro averages, Brier score and calibration error, 43 intervals from the same
+resamples. The aim is 6 s. Prints a line for people per measure and one of JSON.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn import metrics
 
+from medglean.classify.assess import Assessment, assess
 from medglean.measure import weighted
 from medglean.measure.intervals import (
     bootstrap_values,
@@ -38,6 +44,7 @@ from medglean.measure.intervals import (
 from medglean.randomness import numpy_generator
 
 AIM_SECONDS = 1.5
+AIM_SECONDS_OF_ALL = 6.0
 MEASURES = {
     "AUROC": (weighted.auroc, metrics.roc_auc_score),
     "average precision": (weighted.average_precision, metrics.average_precision_score),
@@ -80,13 +87,35 @@ def loop(
     return np.array(values)
 
 
+def everything(
+    count: int, patient: np.ndarray, *, classes: int, replicates: int
+) -> Callable[[], Assessment]:
+    """Return the assessment of exclusive classes that are told apart fairly well."""
+    generator = numpy_generator(0, "bench assess")
+    target = generator.integers(classes, size=count)
+    probability = generator.dirichlet(np.ones(classes), size=count)
+    probability[np.arange(count), target] += 0.4
+    probability /= probability.sum(axis=1, keepdims=True)
+    names = [str(number) for number in range(classes)]
+    return lambda: assess(
+        target, probability, patient, kind="single", classes=names, replicates=replicates
+    )
+
+
+def intervals_in(found: Assessment) -> int:
+    """Count the intervals of an assessment."""
+    tables = [found.headline, *found.per_class, *found.averages.values()]
+    return sum(len(table) for table in tables)
+
+
 def main() -> int:
-    """Time both; the exit status says whether both measures met the aim and agreed."""
+    """Time all; the exit status says whether the aims were met and both ways agree."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--replicates", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loop", type=int, default=2000, help="replicates of the slow loop")
+    parser.add_argument("--classes", type=int, default=4, help="of the whole assessment")
     arguments = parser.parse_args()
     truth, scores, patient = images(arguments.images)
     records: list[dict[str, object]] = []
@@ -123,6 +152,27 @@ def main() -> int:
                 "largest_difference": gap,
             }
         )
+    whole = everything(
+        arguments.images, patient, classes=arguments.classes, replicates=arguments.replicates
+    )
+    count = intervals_in(whole())
+    best = min(seconds(whole) for _ in range(arguments.rounds))
+    print(
+        f"everything that a report says of {arguments.classes} classes, {count} intervals: "
+        f"{best:.2f} s"
+    )
+    met = met and best <= AIM_SECONDS_OF_ALL
+    records.append(
+        {
+            "name": f"{arguments.replicates} clustered replicates of all measures of "
+            f"{arguments.classes} classes",
+            "value": best,
+            "unit": "CPU s",
+            "asked": f"<= {AIM_SECONDS_OF_ALL}",
+            "n": arguments.images,
+            "intervals": count,
+        }
+    )
     print(json.dumps({"records": records}))
     return 0 if met else 4
 

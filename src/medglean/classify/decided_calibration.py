@@ -105,7 +105,8 @@ def calibration_table(
         "Whether probabilities mean what they say",
         ["Measure", *columns],
         rows,
-        note=how + "Less is better in every row; the change is of the same resamples.",
+        note=how + "Less is better in every row; the change is of the same resamples. Chance alone "
+        "adds to a calibration error, and resampling adds again: its intervals lie rather high.",
     )
 
 
@@ -139,7 +140,8 @@ def reliability_figure(
     return Figure(
         "Calibration: whether probabilities come true",
         what + "On the dotted line, what is said to be 80 % probable is so in 80 %. Points below "
-        "it: more sure than right. Points that few cases stand behind scatter by chance.",
+        f"it: more sure than right. Hollow points rest on fewer than {curves.FEW_CASES} cases and "
+        "scatter by chance.",
         curves.reliability(
             panels,
             predicted_name="Predicted probability"

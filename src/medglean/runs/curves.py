@@ -23,6 +23,8 @@ from medglean.runs.style import (
 from medglean.runs.tables import UNDEFINED, format_interval, format_measured, format_value
 
 _LEGEND_LIMIT = 28
+FEW_CASES = 20
+"""Cases below which a point of a reliability diagram is hollow: it scatters by chance."""
 _MARKS = ("o", "^", "s", "D", "v")
 
 
@@ -185,7 +187,8 @@ def reliability(
 ) -> bytes:
     """Draw what was predicted against what came true, one panel beside the other.
 
-    Under each panel stands how many images each of its points rests on.
+    Under each panel stands how many cases each of its points rests on; points of fewer than
+    `FEW_CASES` are hollow.
 
     Parameters
     ----------
@@ -204,7 +207,17 @@ def reliability(
         for number, (upper, lower, panel) in enumerate(zip(uppers, lowers, panels, strict=True)):
             filled = np.asarray(panel.count) > 0
             upper.plot([0, 1], [0, 1], color=FAINT, linestyle=":")
-            upper.plot(panel.predicted[filled], panel.observed[filled], color=colour(0), marker="o")
+            upper.plot(panel.predicted[filled], panel.observed[filled], color=colour(0))
+            few = np.asarray(panel.count) < FEW_CASES
+            for chosen, inside in ((filled & ~few, colour(0)), (filled & few, "white")):
+                upper.plot(
+                    panel.predicted[chosen],
+                    panel.observed[chosen],
+                    color=colour(0),
+                    marker="o",
+                    markerfacecolor=inside,
+                    linestyle="none",
+                )
             upper.set_title(panel.heading())
             middle = (panel.edges[:-1] + panel.edges[1:]) / 2
             lower.bar(middle, panel.count, width=np.diff(panel.edges), color=colour(0), ec="white")
@@ -224,7 +237,7 @@ def reliability(
             if number == 0:
                 upper.set_ylabel(observed_name)
                 lower.set_ylabel("Cases per bin")
-                upper.text(0.97, 0.90, "perfect", rotation=45, ha="right", color=FAINT)
+                upper.text(0.92, 0.86, "perfect", rotation=45, ha="right", color=FAINT)
             for one in (upper, lower):
                 one.set_xlim(-0.02, 1.02)
             upper.set_ylim(-0.02, 1.02)
