@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Chosen:
         return column_of(self.kind)
 
 
-def column_of(kind: Kind) -> str:
+def column_of(kind: Kind) -> Literal["label", "labels"]:
     """Return the manifest's column that holds the truth of a kind of classifier."""
     return "label" if kind == "single" else "labels"
 

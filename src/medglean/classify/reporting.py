@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medglean.classify.assess import assess
+from medglean.classify.external import external_part
 from medglean.classify.model import Classifier
 from medglean.classify.page import (
     class_table,
@@ -27,7 +28,7 @@ from medglean.data.imageset import ImageSet
 from medglean.errors import Problem
 from medglean.runs.applied import seen_before
 from medglean.runs.environment import describe_environment
-from medglean.runs.report import Report, group_name
+from medglean.runs.report import Metric, Report, group_name
 from medglean.runs.rundir import RunFolder
 
 
@@ -73,7 +74,7 @@ def training_report(
             f"{found.n:,} images of {found.groups:,} other {counted} its {name} is "
             f"{quoted.value:.3f}. " + " ".join(further.sentences)
         ).strip(),
-        metrics=[*metrics_of(found, group_name=counted), *further.metrics],
+        metrics=metrics_of(found, group_name=counted),
         tables=[class_table(found, part=part), *further.tables],
         figures=[
             *result_figures(found, judged.groups),
@@ -115,7 +116,7 @@ def training_report(
         },
         provenance={**describe_environment(run.record["command"]), "seed": preset.fit.seed},
     )
-    run.write_metrics({metric.name: vars(metric) for metric in report.metrics})
+    _write_metrics(run, [*report.metrics, *further.metrics])
     return report
 
 
@@ -127,12 +128,17 @@ def evaluation_report(
     scores: Scores,
     problems: Sequence[Problem],
     split: str | None,
+    *,
+    manifest_hash: str,
 ) -> Report:
-    """Make the report of a classifier on the rows of a manifest that were scored."""
-    learn = _learnt(run, run_path, images, scores.rows)
+    """Make the report of a classifier on the rows of a manifest that were scored.
+
+    ``manifest_hash`` is that of the manifest as it was given: the run's own is recognised by it.
+    """
+    learn = _learnt(run_path, images, scores.rows, manifest_hash)
     judged = _judged(classifier, images, scores, learn=learn)
     found = judged.found
-    further = sections_of(judged)
+    further = sections_of(judged, further=[external_part(judged, run_path)])
     counted = group_name(images.manifest.grouped_by)
     name, quoted = found.primary
     part = split or "labelled"
@@ -143,7 +149,7 @@ def evaluation_report(
             f"images of {found.groups:,} {counted}; its {name} is {quoted.value:.3f}. "
             + " ".join(further.sentences)
         ).strip(),
-        metrics=[*metrics_of(found, group_name=counted), *further.metrics],
+        metrics=metrics_of(found, group_name=counted),
         tables=[class_table(found, part=part), *further.tables],
         figures=[
             *result_figures(found, judged.groups),
@@ -172,19 +178,24 @@ def evaluation_report(
         },
         provenance=describe_environment(run.record["command"]),
     )
-    run.write_metrics({metric.name: vars(metric) for metric in report.metrics})
+    _write_metrics(run, [*report.metrics, *further.metrics])
     return report
 
 
+def _write_metrics(run: RunFolder, metrics: Sequence[Metric]) -> None:
+    """Write every number; the page shows the first ones as cards and the others in tables."""
+    run.write_metrics({metric.name: vars(metric) for metric in metrics})
+
+
 def _learnt(
-    run: RunFolder, run_path: Path, images: ImageSet, judged: np.ndarray
+    run_path: Path, images: ImageSet, judged: np.ndarray, manifest_hash: str
 ) -> np.ndarray | None:
     """Return the rows that the network learnt from, where they are in this very manifest.
 
     None where it is another manifest, or where the judged rows are among them.
     """
     trained = RunFolder.open(run_path)
-    if trained.record.get("manifest_hash") != run.record["manifest_hash"]:
+    if trained.record.get("manifest_hash") != manifest_hash:
         return None
     split = pd.read_csv(run_path / "split.csv", dtype=str)
     learnt = set(split.loc[split["split"] == "train", "id"])

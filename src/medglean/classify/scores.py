@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch.nn import functional as F
 
 from medglean.arrays import Kind, ScoreTable
 from medglean.classify.decisions import calibrated
@@ -55,8 +57,15 @@ def score_rows(classifier: Classifier, images: ImageSet, rows: np.ndarray) -> Sc
     found = []
     with torch.inference_mode():
         for network in members_of(classifier.network):
-            batches = _batches(classifier, images, rows, settings.batch_size)
-            found.append(logits_of(network, batches, flip=settings.flip))
+            views = [
+                logits_of(
+                    network,
+                    _batches(classifier, images, rows, settings.batch_size, zoom),
+                    flip=settings.flip,
+                )
+                for zoom in settings.zooms
+            ]
+            found.append(np.mean(views, axis=0, dtype=np.float64).astype(np.float32))
     members = np.stack(found)
     if len(rows) == 0:
         members = np.zeros((len(found), 0, len(classifier.classes)), np.float32)
@@ -72,11 +81,33 @@ def probability_of(classifier: Classifier, logits: np.ndarray) -> ScoreTable:
 
 
 def _batches(
-    classifier: Classifier, images: ImageSet, rows: np.ndarray, size: int
+    classifier: Classifier, images: ImageSet, rows: np.ndarray, size: int, zoom: float
 ) -> Iterator[torch.Tensor]:
     for start in range(0, len(rows), size):
         values = to_float(np.ascontiguousarray(images.stored[rows[start : start + size]]))
-        yield classifier.normalise(torch.from_numpy(values))
+        yield classifier.normalise(magnified(torch.from_numpy(values), zoom))
+
+
+def magnified(
+    images: Float[torch.Tensor, "b c h w"], zoom: float
+) -> Float[torch.Tensor, "b c h w"]:
+    """Return images magnified about their centre, of the same size; 0 where nothing is.
+
+    Bilinear. Above 1 the outermost parts are cut off; 1 returns the images themselves.
+
+    Examples
+    --------
+    >>> image = torch.zeros(1, 1, 5, 5)
+    >>> image[0, 0, 2, 3] = 1.0
+    >>> magnified(image, 2.0)[0, 0, 2].tolist()
+    [0.0, 0.0, 0.0, 0.5, 1.0]
+    """
+    if zoom == 1.0:
+        return images
+    matrix = torch.zeros(len(images), 2, 3)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = 1.0 / zoom
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=True)
+    return F.grid_sample(images, grid, mode="bilinear", align_corners=True)
 
 
 def called_names(

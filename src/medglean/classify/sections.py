@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from medglean.classify.decided import decisions_part
 from medglean.classify.parts import Judged, Part, joined
+from medglean.classify.saliency import saliency_part
 from medglean.classify.seeds import seeds_part
+from medglean.classify.shortcuts.audit import shortcuts_part
+from medglean.classify.subgroups import subgroups_part
 
 Section = Callable[[Judged], Part]
 
-SECTIONS: tuple[Section, ...] = (seeds_part,)
+SECTIONS: tuple[Section, ...] = (
+    shortcuts_part,
+    decisions_part,
+    subgroups_part,
+    seeds_part,
+    saliency_part,
+)
 
 
 def sections_of(judged: Judged, *, further: Sequence[Part] = ()) -> Part:

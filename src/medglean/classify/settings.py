@@ -89,6 +89,9 @@ class PredictSettings(_Settings):
     """Images at a time."""
     flip: bool = False
     """Average the logits of the image and of its mirror image."""
+    zooms: tuple[Annotated[float, Field(gt=0.2, lt=5.0)], ...] = Field(default=(1.0,), min_length=1)
+    """Average the logits of the image magnified by each of these about its centre: 1 is the image
+    itself, below 1 it lies in black. Not while training: an epoch is judged on the image alone."""
 
 
 class DecideSettings(_Settings):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from medglean.classify.decisions import Decisions, decide
+from medglean.classify.label_map import mapped
 from medglean.classify.model import (
     Classifier,
     load_classifier,
@@ -34,8 +35,11 @@ from medglean.runs.stored import stored_report
 
 log = logging.getLogger("medglean")
 
-MAY_CHANGE = frozenset({f"fit.{name}" for name in CHANGEABLE} | {"summary", "predict.batch_size"})
-"""Settings that a resumed run may change: they do not change what it computes."""
+MAY_CHANGE = frozenset(
+    {f"fit.{name}" for name in CHANGEABLE}
+    | {"summary", "predict.batch_size", "predict.zooms", "measure"}
+)
+"""Settings that a resumed run may change: they do not change what it learns."""
 
 
 def fit(
@@ -151,6 +155,7 @@ def evaluate(
     *,
     out: Path,
     split: str | None = None,
+    label_map: Mapping[str, str] | None = None,
     command: Sequence[str] = (),
     resume: bool = False,
     cache: Path | None = None,
@@ -165,12 +170,14 @@ def evaluate(
     run_path
         Folder of a finished training run.
     manifest
-        Its classes must be among the classifier's.
+        Its classes must be among the classifier's, after ``label_map``.
     out
         Folder to make, a run of its own.
     split
         Only this part: of the manifest's split, or where it has none, of the run's, by id. All
         labelled images by default.
+    label_map
+        What the manifest's classes are called by the run: `medglean.classify.label_map.mapped`.
 
     Raises
     ------
@@ -181,11 +188,15 @@ def evaluate(
     """
     classifier = load_classifier(run_path)
     column = column_of(classifier.kind)
-    if column not in manifest.frame:
+    if not {"label", "labels"} & set(manifest.frame):
         raise DataError(
             f"{manifest.path or 'the manifest'}: no column {column!r}, which holds the truth to "
             "compare with. Add it, or use `medglean predict`, which needs none."
         )
+    given = manifest.hash
+    manifest, renamed = mapped(
+        manifest, column=column, classes=classifier.classes, label_map=label_map
+    )
     if split is not None and "split" not in manifest.frame:
         manifest = with_the_runs_split(manifest, run_path)
     with RunFolder.create(
@@ -210,7 +221,7 @@ def evaluate(
             progress=progress,
         )
         rows = images.positions(split)
-        problems = [*manifest.warnings, *images.failures, *images.warnings]
+        problems = [*manifest.warnings, *renamed, *images.failures, *images.warnings]
         run.write_problems(problems)
         if len(rows) == 0:
             raise DataError(
@@ -221,7 +232,9 @@ def evaluate(
         classifier.network.to(device_of(classifier.preset.fit, accelerator))
         scores = score_rows(classifier, images, rows)
         run.write_results(score_frame(classifier, images, scores, truth=True))
-        report = evaluation_report(run, run_path, classifier, images, scores, problems, split)
+        report = evaluation_report(
+            run, run_path, classifier, images, scores, problems, split, manifest_hash=given
+        )
         report.write(run.path)
         run.finish()
         return report
