@@ -54,12 +54,15 @@ def dots(
     count = len(series)
     gap = min(0.3, 0.66 / max(1, count))
     with house_style():
-        height = 1.5 + len(rows) * max(0.42, 0.26 * count) + (0.3 if count > 1 or line is not None else 0)
+        height = (
+            1.5
+            + len(rows) * max(0.42, 0.26 * count)
+            + (0.3 if count > 1 or line is not None else 0)
+        )
         figure, (axes,) = new_figure(6.8, height)
         if line is not None and math.isfinite(line):
-            axes.axvline(
-                line, color=FAINT, linestyle="--", label=f"{line_name}: {format_value(line)}"
-            )
+            told = f"{line_name}: {format_value(line)}" if line else line_name
+            axes.axvline(line, color=FAINT, linestyle="--", label=told)
         for number, name in enumerate(series):
             shift = (number - (count - 1) / 2) * gap
             for row, found in enumerate(rows.values()):
