@@ -98,7 +98,10 @@ def test_the_first_page_says_which_is_which(middle_part, border_part):
 def test_what_tells_too_much_is_warned_of_and_what_does_not_is_not(middle_part, border_part):
     assert [w for w in middle_part.warnings if "floor" not in w] == []
     text = " ".join(border_part.warnings)
-    assert "from the border alone: the classes can be told apart without seeing" in text
+    assert (
+        "The AUROC is 1.000 from the border alone and 1.000 from the picture with the middle hidden"
+        in text
+    )
     assert "With the middle hidden (64 % of the picture) the network's AUROC is 1.000" in text
     assert "metadata" not in text
 
@@ -167,6 +170,7 @@ def test_without_the_training_part_baselines_are_cross_validated(made):
     assert by_key(audit)["border"].area.value > 0.95
     assert audit.copies is None
     assert "cross-validated in five parts over the patients" in page.baseline_table(audit).note
+    assert "30 images (baselines cross-validated on them): " in page.sentences_of(audit)[0]
 
 
 def test_patients_that_are_judged_are_not_learnt_from(made):

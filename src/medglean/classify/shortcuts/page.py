@@ -20,6 +20,8 @@ from medglean.runs.tables import format_measured, format_value
 TELLING = 0.8
 """AUROC from which something that cannot see the disease is worth a warning, beaten or not."""
 SHOWN_COPIES = 20
+NETWORK_HIDDEN = "network hidden"
+"""Key of the network itself on images of which a part is hidden."""
 VERDICTS: dict[Verdict, str] = {
     "beaten": "beaten",
     "not shown": "NOT shown to be beaten",
@@ -38,6 +40,7 @@ def part_of(audit: Audit, judged: Judged) -> Part:
             table
             for table in (
                 baseline_table(audit),
+                seen_table(audit),
                 family_table(audit),
                 origin_table(audit.origin),
                 copies_table(audit.copies, judged.images.ids),
@@ -74,7 +77,8 @@ def learnt(audit: Audit) -> str:
     if truth is None:
         return (
             "cross-validated in five parts over the patients that are judged, because the images "
-            "that the network learnt from are not at hand"
+            "that the network learnt from are not at hand; so they learn from these few, which "
+            "favours the network"
         )
     return f"learnt from the {len(truth):,} images that the network learnt from"
 
@@ -97,8 +101,8 @@ def sentences_of(audit: Audit) -> tuple[str, ...]:
     told = []
     if said:
         told.append(
-            f"Shortcut audit on the same {count:,} images: the network ({area_name(audit)} "
-            f"{format_value(audit.network.area.value)}) {'; it '.join(said)}."
+            f"Shortcut audit on the same {count:,} images{_crossed(audit)}: the network "
+            f"({area_name(audit)} {format_value(audit.network.area.value)}) {'; it '.join(said)}."
         )
     if by["not measured"]:
         names = _listed([one.baseline.words for one in by["not measured"]])
@@ -109,6 +113,10 @@ def sentences_of(audit: Audit) -> tuple[str, ...]:
             "few patients. Nothing is known of shortcuts here."
         )
     return tuple(told)
+
+
+def _crossed(audit: Audit) -> str:
+    return "" if audit.ground.learn_truth is not None else " (baselines cross-validated on them)"
 
 
 def _measure(one: Beside, audit: Audit) -> str:
@@ -157,12 +165,11 @@ def baseline_table(audit: Audit) -> Table:
     """Return the table of the network and its baselines."""
     network = audit.network
     rows: list[list[object]] = [
-        ["The network", "the whole picture", _cell(network.area), "", _cell(network.right), "", ""]
+        ["The network", _cell(network.area), "", _cell(network.right), "", ""]
     ]
     rows += [
         [
             one.baseline.name,
-            one.baseline.sees,
             _cell(one.area),
             _difference(one.area_gain),
             _cell(one.right),
@@ -176,7 +183,6 @@ def baseline_table(audit: Audit) -> Table:
         "Shortcut audit: the network beside what should not suffice",
         [
             "Who answers",
-            "What is seen",
             area_name(audit)[:1].upper() + area_name(audit)[1:],
             "Network minus this",
             right[:1].upper() + right[1:],
@@ -193,6 +199,15 @@ def baseline_table(audit: Audit) -> Table:
             "image: black would look like air. Where images are cropped closely, the border and "
             "the rest hold some of the organ." + _notes(audit)
         ),
+    )
+
+
+def seen_table(audit: Audit) -> Table:
+    """Return what each baseline is given to see."""
+    return Table(
+        "What each baseline of the shortcut audit sees",
+        ["Who answers", "What is seen"],
+        [[one.baseline.name, one.baseline.sees] for one in audit.baselines],
     )
 
 
@@ -214,11 +229,10 @@ def _cell(interval: Interval) -> str:
 def _difference(interval: Interval) -> str:
     if math.isnan(interval.value):
         return "n/a"
-    sign = "+" if interval.value > 0 else ""
     if math.isnan(interval.low):
-        return f"{sign}{format_value(interval.value)}"
+        return format_value(interval.value)
     span = f"{format_value(interval.low)} to {format_value(interval.high)}"
-    return f"{sign}{format_value(interval.value)} ({span})"
+    return f"{format_value(interval.value)} ({span})"
 
 
 def family_table(audit: Audit) -> Table | None:
@@ -249,29 +263,26 @@ def baseline_warnings(audit: Audit) -> list[str]:
         names = [one.baseline.words for one in audit.baselines if one.verdict == verdict]
         if names:
             told.append(f"The network {verb} {_listed(names)}: see the shortcut audit.")
-    for one in audit.baselines:
-        said = []
-        if one.baseline.blind and one.baseline.by == "area" and one.area.value >= TELLING:
-            said.append(_telling(one, audit))
-        if one.baseline.key == "metadata":
-            said += _named_by(audit)
-        if said:
-            told.append(" ".join(said))
-    return told
-
-
-def _telling(one: Beside, audit: Audit) -> str:
-    """Say what it means that something tells the class without seeing the disease."""
-    measured = f"{area_name(audit)} is {_cell(one.area)}"
-    if one.baseline.key == "network hidden":
-        return (
-            f"With the {audit.hidden.name} hidden ({percent(audit.hidden.share)} of the picture) "
-            f"the network's {measured}: much of what it goes by lies elsewhere."
+    telling = [
+        one
+        for one in audit.baselines
+        if one.baseline.blind and one.baseline.by == "area" and one.area.value >= TELLING
+    ]
+    others = [one for one in telling if one.baseline.key != NETWORK_HIDDEN]
+    if others:
+        values = _listed([f"{_cell(one.area)} from {one.baseline.words}" for one in others])
+        told.append(
+            f"The {area_name(audit)} is {values}: the classes can be told apart by what should not "
+            "show the disease, so a good number on these images says little about others."
         )
-    return (
-        f"The {measured} from {one.baseline.words}: the classes can be told apart without seeing "
-        "the disease, so a good number on these images says little about others."
-    )
+    if len(others) < len(telling):
+        hidden = audit.hidden
+        value = next(one.area for one in telling if one.baseline.key == NETWORK_HIDDEN)
+        told.append(
+            f"With the {hidden.name} hidden ({percent(hidden.share)} of the picture) the network's "
+            f"{area_name(audit)} is {_cell(value)}: much of what it goes by lies elsewhere."
+        )
+    return [*told, *_named_by(audit)]
 
 
 def _named_by(audit: Audit) -> list[str]:
@@ -388,8 +399,8 @@ def copies_warnings(check: CopyCheck | None, judged: int) -> list[str]:
     )
     return [
         f"{check.images:,} of {judged:,} judged images ({percent(check.images / judged)}) have a "
-        f"near duplicate among the images that were learnt from; {rest}. Split by groups of "
-        "duplicates."
+        f"near duplicate among the images that were learnt from; {rest}. Divide with "
+        "split.duplicates=together."
     ]
 
 
