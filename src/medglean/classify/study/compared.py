@@ -26,7 +26,8 @@ Average = Literal["macro", "weighted", "micro"]
 """How one number stands for all classes."""
 
 CONSTANT = "Constant answer"
-GAIN = "Gain over the constant answer"
+GAIN = "Gain"
+"""Over the constant answer."""
 TITLES: Mapping[Theme, str] = {
     "networks": "The networks",
     "learning-rate": "Learning rate",

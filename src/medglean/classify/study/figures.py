@@ -114,10 +114,12 @@ def confusions_figure(trained: Sequence[Trained]) -> Figure | None:
         bar = figure.colorbar(picture, ax=axes, shrink=0.6, label="Share of the true class (%)")
         bar.outline.set_visible(False)
         data = to_svg(figure)
+    without = [plain(one.cell.label) for one in trained if not has_scores(one.found)]
+    left_out = f" {', '.join(without)} diverged and has no scores." if without else ""
     return Figure(
         "Confusion matrices: what was called what",
         "Each row is a true class, each column what it was called; bold on the diagonal is right. "
-        "Shares are of the row, so that rare classes can be seen.",
+        f"Shares are of the row, so that rare classes can be seen.{left_out}",
         data,
         "svg",
     )

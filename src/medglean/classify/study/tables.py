@@ -93,18 +93,20 @@ def networks_table(cells: Sequence[Compared], *, counted: str, average: Average 
     note = (
         f"{n:,} test images{of}, with 95 % intervals over {counted}. {said}"
         f"{_MEANS[average]} Classes without a test image are left out; the precision of a class "
-        "that was never called counts 0. The gain is a paired difference on the same resampled "
-        f"{counted}: an interval that holds 0 shows no gain. {_undefined_told(rows)}"
+        "that was never called counts 0. The gain over the constant answer is a paired difference "
+        f"on the same resampled {counted}: an interval that holds 0 shows no gain. "
+        f"{_undefined_told(rows)}"
     )
     return Table(TITLES["networks"], columns, rows, note=note.strip())
 
 
 def averages_table(cells: Sequence[Compared], *, apart_from: Average = "macro") -> Table | None:
     """Return the averages that the main table does not show; None where none was measured."""
+    single = cells[0].trained.found.kind == "single"
     kinds = [
         kind
         for kind in _MEANS
-        if kind != apart_from
+        if kind not in (apart_from, "micro" if single else "")
         and any(averaged(one.trained.found, kind).keys() >= set(AVERAGED) for one in cells)
     ]
     if not kinds:
@@ -117,7 +119,7 @@ def averages_table(cells: Sequence[Compared], *, apart_from: Average = "macro") 
 
     rows = _rows_beside_constant(cells, row)
     note = " ".join(_MEANS[kind] for kind in kinds)
-    if cells[0].trained.found.kind == "single":
+    if single:
         note += (
             " With one class per image micro precision, recall and F1 are all the accuracy, and so "
             "is weighted recall."
@@ -263,7 +265,8 @@ def _rows_beside_constant(cells: Sequence[Compared], row: _Row) -> list[list[obj
         if not alike:
             name = f"{CONSTANT} beside {one.trained.cell.label}"
             rows.append(row(name, one.trained.constant, "0"))
-        rows.append(row(one.trained.cell.label, one.trained.found, with_interval(one.gain)))
+        label = one.trained.cell.label + (" (diverged)" if one.trained.note else "")
+        rows.append(row(label, one.trained.found, with_interval(one.gain)))
     return rows
 
 

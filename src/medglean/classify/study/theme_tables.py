@@ -36,17 +36,16 @@ def theme_table(theme: Theme, cells: Sequence[Compared]) -> Table:
     columns = [
         TITLES[theme],
         *(["Images learnt from"] if len(learnt) > 1 else []),
-        *([] if alike else [f"{CONSTANT}'s {name}"]),
+        *([] if alike else [CONSTANT]),
         upper(name),
         GAIN,
         upper(area) if len(areas) == 1 else "Mean AUROC",
         "Macro F1",
-        *(["Note"] if diverged else []),
     ]
 
     def row(found: Assessment, label: str, images: int | None, *cells: str) -> list[object]:
         counted = [images] if len(learnt) > 1 else []
-        always, gain, note = cells
+        always, gain = cells
         return [
             label,
             *counted,
@@ -55,17 +54,19 @@ def theme_table(theme: Theme, cells: Sequence[Compared]) -> Table:
             gain,
             with_interval(found.headline[auroc_name(found)]),
             with_interval(found.headline["macro F1"]),
-            *([note] if diverged else []),
         ]
 
-    rows = [row(alike.constant, named(alike.constant), None, "", "0", "")] if alike else []
+    rows = [row(alike.constant, named(alike.constant), None, "", "0")] if alike else []
     for one in cells:
         trained = one.trained
         always = with_interval(trained.constant.headline[name])
-        note = "diverged" if trained.note else ""
+        label = trained.cell.label + (" (diverged)" if trained.note else "")
         gain = with_interval(one.gain)
-        rows.append(row(trained.found, trained.cell.label, trained.learnt, always, gain, note))
-    note = "With 95 % intervals from resampled patients."
+        rows.append(row(trained.found, label, trained.learnt, always, gain))
+    note = (
+        f"With 95 % intervals from resampled patients. The gain is in {name}, over the constant "
+        "answer."
+    )
     if len(learnt) == 1:
         note += f" Each learnt from {learnt.pop():,} images."
     if theme == "classes":
@@ -118,4 +119,4 @@ def cost_table(trained: Sequence[Trained]) -> Table:
 
 
 def _seconds(value: float) -> str:
-    return format_value(value, digits=1) if value < 100 else format_value(round(value))
+    return format_value(round(value)) if value >= 100 else format_value(value, digits=1)
