@@ -153,6 +153,19 @@ def test_maps_of_several_networks_are_their_signed_mean(judged):
     np.testing.assert_allclose(found.cam, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_of_findings_that_may_meet_the_logit_itself_is_explained(judged):
+    several = dataclasses.replace(judged.classifier, kind="multi")
+    rows = judged.scores.rows[:2]
+    batch = several.normalise(torch.from_numpy(to_float(judged.images.stored[rows])))
+
+    found = saliency_maps(several, judged.images, rows, explained=np.array([1, 0]))
+
+    expected = grad_cam(
+        several.network, batch, torch.tensor([[1], [0]]), layer="layer4", log_odds=False
+    ).maps[:, 0]
+    np.testing.assert_allclose(found.cam, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_integrated_gradients_come_for_the_first_images_only(judged, monkeypatch):
     monkeypatch.setattr("medglean.classify.saliency_maps.BATCH", 2)
     rows = judged.scores.rows[:5]

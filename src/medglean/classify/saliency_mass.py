@@ -20,6 +20,7 @@ from medglean.measure.attribution import (
     mean_mass_share,
 )
 from medglean.measure.intervals import Interval, cluster_bootstrap_many
+from medglean.nn.ensemble import members_of
 from medglean.randomness import numpy_generator
 from medglean.runs.report import Metric, Table, group_name
 from medglean.runs.tables import format_interval, format_value
@@ -29,7 +30,7 @@ MOST_MEASURED = 200
 """Images with a mask that are measured at most."""
 INTEGRATED_PIXELS = 64 * 96 * 96
 """Pixels that integrated gradients are measured on at most: 64 images of 96 x 96, fewer of larger
-ones; but `LEAST_INTEGRATED` images in any case."""
+ones or for several networks; but `LEAST_INTEGRATED` images in any case."""
 LEAST_INTEGRATED = 30
 
 
@@ -88,7 +89,8 @@ def mass_part(judged: Judged, explained: Int[np.ndarray, " n"]) -> Part:
     places = np.searchsorted(judged.scores.rows, rows)
     groups = np.asarray(judged.groups)[places]
     stack = np.stack([masks[row] for row in rows.tolist()])
-    few = max(LEAST_INTEGRATED, INTEGRATED_PIXELS // stack[0].size)
+    members = len(members_of(judged.classifier.network))
+    few = max(LEAST_INTEGRATED, INTEGRATED_PIXELS // (stack[0].size * members))
     maps = saliency_maps(
         judged.classifier,
         judged.images,
