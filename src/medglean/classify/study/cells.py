@@ -65,7 +65,10 @@ def cells_of_study(preset: CxrStudyPreset, chosen: Chosen) -> list[Cell]:
 
 def trainings_of(cells: Sequence[Cell]) -> list[Cell]:
     """Return one cell of each name: what has to be trained, in order."""
-    return list({cell.name: cell for cell in reversed(cells)}.values())[::-1]
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        first.setdefault(cell.name, cell)
+    return list(first.values())
 
 
 def training_key(cell: Cell) -> str:

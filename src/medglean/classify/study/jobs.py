@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FOLDER = "jobs"
 """In the study's folder: what submitit writes, among it the jobs' output."""
 LOOK_EVERY_S: Mapping[str, float] = {"local": 0.2, "slurm": 5.0}
+FILES_COME_S: Mapping[str, float] = {"local": 0.0, "slurm": 30.0}
+"""How long the files of an ended job are waited for, on disks that machines share."""
 _LONGEST_LOCAL_MIN = 60 * 24 * 365
 _TIMES_IN_QUEUE = 1000
 _BEFORE_THE_END_S = 180

@@ -119,21 +119,28 @@ class _Queue:
 
     def _end_done(self) -> None:
         for name, (cell, job, place) in list(self.running.items()):
-            outcome = outcome_of(self.plan, cell)
-            if outcome is None and not job.done():
+            if not job.done():
                 continue
-            # the result may have been written between the two looks
-            outcome = outcome or outcome_of(self.plan, cell)
+            outcome, failure = self._left_by(cell)
             del self.running[name]
             self.places.append(place)
             if outcome is not None:
                 log.info("%s: %s", name, outcome.state)
                 continue
-            self.failed[name] = read_failure(self.plan, cell) or MedgleanError(
+            self.failed[name] = failure or MedgleanError(
                 f"job {job.job_id} ended without a result; its output is in {job.paths.stdout}. "
                 "Start the study again with --resume."
             )
             log.error("%s failed: %s", name, self.failed[name])
+
+    def _left_by(self, cell: Cell) -> tuple[Outcome | None, MedgleanError | None]:
+        """Return what an ended job left; files of another machine may take a moment to come."""
+        until = time.monotonic() + jobs.FILES_COME_S[self.plan.preset.study.executor]
+        while True:
+            outcome, failure = outcome_of(self.plan, cell), read_failure(self.plan, cell)
+            if outcome is not None or failure is not None or time.monotonic() >= until:
+                return outcome, failure
+            time.sleep(1.0)
 
     def _stop(self) -> None:
         """Tell all jobs to stop, and wait until they have written their checkpoints."""
