@@ -146,4 +146,4 @@ def _decisions_of(run: RunFolder) -> Decisions | None:
     """Return what a run chose on its validation part; None for runs that chose nothing."""
     if not (run.path / DECISIONS).is_file():
         return None
-    return Decisions.from_json(run.read_json(DECISIONS))
+    return Decisions.from_json(run.read_json(DECISIONS), file=str(run.path / DECISIONS))

@@ -26,6 +26,7 @@ from medglean.classify.training import Fitted
 from medglean.data.curated import not_representative
 from medglean.data.imageset import ImageSet
 from medglean.errors import Problem
+from medglean.fitting.classification import probabilities
 from medglean.runs.applied import seen_before
 from medglean.runs.environment import describe_environment
 from medglean.runs.report import Metric, Report, group_name
@@ -77,7 +78,7 @@ def training_report(
         metrics=metrics_of(found, group_name=counted),
         tables=[class_table(found, part=part), *further.tables],
         figures=[
-            *result_figures(found, judged.groups),
+            *result_figures(found, judged.groups, decisions=classifier.decisions),
             *further.figures,
             *([learning] if learning else []),
             counts_figure(images, classifier.classes),
@@ -152,7 +153,7 @@ def evaluation_report(
         metrics=metrics_of(found, group_name=counted),
         tables=[class_table(found, part=part), *further.tables],
         figures=[
-            *result_figures(found, judged.groups),
+            *result_figures(found, judged.groups, decisions=classifier.decisions),
             *further.figures,
             *example_figures(classifier, images, scores, found),
         ],
@@ -219,5 +220,6 @@ def _judged(
         threshold=preset.labels.threshold,
         replicates=preset.measure.replicates,
         seed=preset.fit.seed,
+        raw=probabilities(scores.logits, kind=classifier.kind),
     )
     return Judged(classifier, images, scores, found, groups, learn, preset.fit.seed)

@@ -35,6 +35,9 @@ from medglean.runs.stored import stored_report
 
 log = logging.getLogger("medglean")
 
+SPLIT_COLUMNS = ("id", "split", "patient", "sha256")
+"""Kept of every image, for a later evaluation to know what was learnt from."""
+
 MAY_CHANGE = frozenset(
     {f"fit.{name}" for name in CHANGEABLE}
     | {"summary", "predict.batch_size", "predict.zooms", "measure"}
@@ -103,7 +106,8 @@ def fit(
     ) as run:
         if run.is_done:
             return stored_report(run)
-        parts = chosen.manifest.frame[["id", "split"]]
+        known = [name for name in SPLIT_COLUMNS if name in chosen.manifest.frame]
+        parts = chosen.manifest.frame[known]
         run.write("split.csv", parts.to_csv(index=False, lineterminator="\n"))
         images = open_images(
             chosen.manifest,
