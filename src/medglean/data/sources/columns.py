@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -50,6 +51,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SEXES = {"m": "M", "male": "M", "f": "F", "female": "F", "o": "O", "other": "O"}
 UNLABELLED = frozenset({"unlabelled", "unlabeled"})
 """Values of a label that say in words that there is none."""
+_SHARED_HOSTS = ("github.com", "kaggle.com")  # there the host alone says nothing
 _STAINS = {"image": "he", "target": "ihc"}  # a pair of stains, where both columns are there
 
 
@@ -136,3 +138,31 @@ def age(text: str) -> str | None:
 def split(text: str) -> str | None:
     """Return train, val or test, ``None`` for anything else."""
     return SPLIT_FOLDERS.get(text.strip().casefold())
+
+
+def source(text: str) -> str:
+    """Return where an image came from; of an address its site.
+
+    Examples
+    --------
+    >>> source("https://sirm.org/category/covid-19/"), source("Hospital A")
+    ('sirm.org', 'Hospital A')
+    """
+    return site(text) if "://" in text else text
+
+
+def site(url: str) -> str:
+    """Return the site of an address: its host, on shared hosts with the account and name.
+
+    Examples
+    --------
+    >>> site("https://www.kaggle.com/paultimothymooney/chest-xray-pneumonia")
+    'kaggle.com/paultimothymooney/chest-xray-pneumonia'
+    >>> site("https://sirm.org/category/senza-categoria/covid-19/")
+    'sirm.org'
+    """
+    parts = urlsplit(url.strip() if "//" in url else f"//{url.strip()}")
+    host = parts.netloc.lower().removeprefix("www.")
+    if host in _SHARED_HOSTS:
+        return "/".join([host, *[part for part in parts.path.split("/") if part][:2]])
+    return host

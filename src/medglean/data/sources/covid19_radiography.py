@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from medglean.data.sources import listing
+from medglean.data.sources.columns import site
 from medglean.data.sources.listing import Entry, Listing, Options
 from medglean.data.walk import Tree
 
@@ -21,7 +21,6 @@ CLASSES = {
     listing.plain(name): name for name in ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 }
 _ALSO = {"covid19": "COVID"}
-_SHARED_HOSTS = ("github.com", "kaggle.com")  # there the host alone says nothing
 
 
 def _class_folders(tree: Tree) -> dict[str, str]:
@@ -106,20 +105,3 @@ def _read_sources(path: Path) -> dict[str, str]:
 def _key(stem: str) -> str:
     """Return what ``COVID-1``, ``COVID (1)`` and ``Covid-1.png`` have in common."""
     return re.sub(r"[\s()_-]+", "", re.sub(r"\.(png|jpe?g)$", "", stem, flags=re.I)).casefold()
-
-
-def site(url: str) -> str:
-    """Return the site of an address: its host, on shared hosts with the account and name.
-
-    Examples
-    --------
-    >>> site("https://www.kaggle.com/paultimothymooney/chest-xray-pneumonia")
-    'kaggle.com/paultimothymooney/chest-xray-pneumonia'
-    >>> site("https://sirm.org/category/senza-categoria/covid-19/")
-    'sirm.org'
-    """
-    parts = urlsplit(url.strip() if "//" in url else f"//{url.strip()}")
-    host = parts.netloc.lower().removeprefix("www.")
-    if host in _SHARED_HOSTS:
-        return "/".join([host, *[part for part in parts.path.split("/") if part][:2]])
-    return host

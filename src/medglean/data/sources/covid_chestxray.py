@@ -13,7 +13,6 @@ import re
 import pandas as pd
 
 from medglean.data.sources import columns, listing
-from medglean.data.sources.covid19_radiography import site
 from medglean.data.sources.finder import Finder
 from medglean.data.sources.listing import Entry, Listing, Options
 from medglean.data.tables import read_csv
@@ -136,7 +135,7 @@ def _left_out(values: dict[str, str], options: Options) -> str:
 def _source(record: dict[str, str]) -> str | None:
     """Return the site that the image came from, or else the publisher's number in its DOI."""
     try:
-        found = site(record.get("url", ""))
+        found = columns.site(record.get("url", ""))
     except ValueError:  # an address that is none
         found = ""
     doi = re.search(r"10\.\d{4,9}(?=/)", record.get("doi", ""))

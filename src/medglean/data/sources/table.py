@@ -18,7 +18,7 @@ from medglean.errors import DataError, ManifestError, Problem, ReadError, UsageE
 NAME = "csv"
 LEAST_SHARE = 0.1
 """A table whose rows name less than this share of files, and of whose files too, is another."""
-_CLEAN = {"sex": columns.sex, "age": columns.age, "split": columns.split}
+_CLEAN = {"sex": columns.sex, "age": columns.age, "split": columns.split, "source": columns.source}
 
 
 def matches(tree: Tree, options: Options) -> str:
