@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from medglean.arrays import Kind
+from medglean.errors import NonFiniteLossError
 from medglean.fitting.classification import classification_loss, probabilities
 from medglean.measure.curves import auroc
 
@@ -19,7 +20,18 @@ def validation_values(targets: np.ndarray, logits: np.ndarray, *, kind: Kind) ->
         Class numbers (n,), or 0/1 of shape (n, k) for ``multi``.
     logits
         Shape (n, k).
+
+    Raises
+    ------
+    NonFiniteLossError
+        If a logit is NaN or infinite, which finite weights may give.
     """
+    wrong = int((~np.isfinite(logits)).any(axis=1).sum())
+    if wrong:
+        raise NonFiniteLossError(
+            f"the scores of {wrong} of {len(logits)} validation images are NaN or infinite: the "
+            "training diverged. Lower the learning rate or set fit.clip_norm."
+        )
     loss = classification_loss(torch.from_numpy(logits), torch.from_numpy(targets), kind=kind)
     return {"loss": float(loss), "auroc": mean_auroc(targets, logits, kind=kind)}
 

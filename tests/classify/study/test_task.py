@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("tiny")
 @pytest.fixture(autouse=True)
 def _without_the_cells_pictures(monkeypatch):
     """A cell's own page is tested elsewhere; the study's is drawn."""
-    monkeypatch.setattr("medglean.classify.reporting.result_figures", lambda *_: [])
+    monkeypatch.setattr("medglean.classify.reporting.result_figures", lambda *_, **__: [])
     monkeypatch.setattr("medglean.classify.reporting.example_figures", lambda *_: [])
     monkeypatch.setattr("medglean.classify.reporting.counts_figure", lambda *_: _figure())
 

@@ -112,13 +112,6 @@ def train_cell(plan: Plan, cell: Cell, *, progress: Progress | None = None) -> O
         note = _why(str(error))
         log.warning("cell %s diverged: %s", cell.name, note)
         outcome = _outcome(cell, folder, note=note)
-    except ValueError as error:
-        # finite weights may give infinite scores, on which validation stops with this
-        if "expected finite numbers" not in str(error):
-            raise
-        note = "the scores of validation images are NaN or infinite"
-        log.warning("cell %s diverged: %s", cell.name, note)
-        outcome = _outcome(cell, folder, note=note)
     else:
         outcome = _outcome(cell, folder)
     write_json(_file(plan, cell), asdict(outcome))
