@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from medglean.classify.decisions import Decisions, decide
+from medglean.classify.frozen import check_frozen
 from medglean.classify.label_map import mapped
 from medglean.classify.model import (
     Classifier,
@@ -88,9 +89,13 @@ def fit(
         If the data cannot be learnt from.
     RunFolderError
         If ``out`` holds something else or is in use.
+    UsageError
+        If only the last layer is to be trained, of images that augmentation changes.
     Interrupted
         After Ctrl-C or SIGTERM, resumable.
     """
+    if preset.model.train == "head":
+        check_frozen(preset)
     cache = default_cache(manifest) if cache is None else cache
     chosen = choose(manifest, preset, workers=workers, cache=cache)
     with RunFolder.create(
