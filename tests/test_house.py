@@ -238,6 +238,7 @@ def test_an_older_torch_is_allowed(name, version):
 def preset_models():
     from medglean.anomaly.settings import AnomalyPreset
     from medglean.classify.settings import ClassifyPreset
+    from medglean.classify.study.settings import CxrStudyPreset
     from medglean.curate.settings import CuratePreset
     from medglean.curate.study.settings import EnrichStudyPreset
     from medglean.stain.settings import StainPreset
@@ -245,6 +246,7 @@ def preset_models():
     return {
         "anomaly": AnomalyPreset,
         "classify": ClassifyPreset,
+        "classify-study": CxrStudyPreset,
         "curate": CuratePreset,
         "enrich-study": EnrichStudyPreset,
         "stain": StainPreset,
