@@ -103,14 +103,20 @@ def _models() -> dict[str, type[BaseModel]]:
     """Return by its task what a preset may say."""
     from medglean.anomaly.settings import AnomalyPreset
     from medglean.classify.settings import ClassifyPreset
+    from medglean.classify.study.settings import CxrStudyPreset
     from medglean.curate.settings import CuratePreset
     from medglean.curate.study.settings import EnrichStudyPreset
     from medglean.stain.settings import StainPreset
 
-    return {
-        model.model_fields["task"].default: model
-        for model in (AnomalyPreset, ClassifyPreset, CuratePreset, EnrichStudyPreset, StainPreset)
-    }
+    models = (
+        AnomalyPreset,
+        ClassifyPreset,
+        CuratePreset,
+        CxrStudyPreset,
+        EnrichStudyPreset,
+        StainPreset,
+    )
+    return {model.model_fields["task"].default: model for model in models}
 
 
 def _model_of(path: Path) -> type[BaseModel]:
