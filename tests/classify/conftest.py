@@ -23,6 +23,8 @@ SMALL = (
     "fit.ema_decay=none",
     "split.train=0.6",
     "split.val=0.2",
+    "measure.replicates=200",
+    "measure.saliency=2",
 )
 
 

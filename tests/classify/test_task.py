@@ -32,6 +32,8 @@ def small(*overrides):
         "fit.ema_decay=none",
         "split.train=0.6",
         "split.val=0.2",
+        "measure.replicates=200",
+        "measure.saliency=0",
     )
     return load_preset("cxr-small", ClassifyPreset, overrides=[*settings, *overrides])
 

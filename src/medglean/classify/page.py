@@ -97,7 +97,7 @@ def counts_figure(images: ImageSet, classes: Sequence[str]) -> Figure:
         counts[part] = {name: int(n) for name, n in zip(classes, numbers, strict=True)}
     return Figure(
         "What was learnt from and tested on",
-        "Images of each class in each part of the split. A patient is in one part only.",
+        "Images of each class in each part of the split.",
         figures.class_counts(counts),
         "svg",
         section="training",
@@ -110,6 +110,7 @@ def learning_figure(
     monitor: str,
     best_step: int | None,
     parts: Mapping[str, int],
+    seeds: int = 1,
 ) -> Figure | None:
     """Draw loss and the watched measure over the epochs; None without a finished epoch."""
     table = pd.DataFrame([dict(row) for row in history])
@@ -134,6 +135,8 @@ def learning_figure(
         images=parts,
     )
     caption = "The weights of the marked epoch are the ones that were kept and tested."
+    if seeds > 1:
+        caption += f" Drawn is the first of {seeds} trainings."
     return Figure("How training went", caption, data, "svg", section="training")
 
 

@@ -64,7 +64,9 @@ def training_report(
         monitor=preset.fit.monitor,
         best_step=result.best_step if preset.keep == "best" else result.steps,
         parts={"training": sizes["train"], "validation": sizes["val"]},
+        seeds=preset.seeds,
     )
+    seconds = sum(one.seconds for one in fitted.results)
     counted = group_name(images.manifest.grouped_by)
     name, quoted = found.primary
     report = Report(
@@ -75,7 +77,10 @@ def training_report(
             f"{found.n:,} images of {found.groups:,} other {counted} its {name} is "
             f"{quoted.value:.3f}. " + " ".join(further.sentences)
         ).strip(),
-        metrics=metrics_of(found, group_name=counted),
+        metrics=[
+            *metrics_of(found, group_name=counted),
+            Metric("training time", seconds, "s", n=sizes["train"]),
+        ],
         tables=[class_table(found, part=part), *further.tables],
         figures=[
             *result_figures(found, judged.groups, decisions=classifier.decisions),
@@ -102,7 +107,7 @@ def training_report(
             "kept": "the last epoch"
             if preset.keep == "last" or result.best_step is None
             else f"the epoch with the best validation {preset.fit.monitor}",
-            "training time": f"{sum(one.seconds for one in fitted.results):.0f} s",
+            "training time": f"{seconds:.0f} s",
             "interruptions": sum(len(one.resumed_from) for one in fitted.results),
             "source": preset.source.paper or "medglean",
             "deviations": " ".join(preset.source.deviations) or "none",
