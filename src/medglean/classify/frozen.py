@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from medglean.classify.fits import load_kept, loss_weights
 from medglean.classify.frozen_features import FeatureFetch, kept_features
 from medglean.classify.prepare import Chosen
 from medglean.classify.settings import ClassifyPreset
@@ -24,9 +25,8 @@ from medglean.data.augment_settings import Augment
 from medglean.data.fetch import Normalise
 from medglean.data.imageset import ImageSet
 from medglean.errors import UsageError
-from medglean.fitting import FitResult, Loader, fit, load_last, load_weights, make_optimizer
+from medglean.fitting import FitResult, Loader, fit, make_optimizer
 from medglean.fitting.classification import (
-    class_weights,
     logits_of,
     make_step,
 )
@@ -171,17 +171,12 @@ def fit_head(
     head = copy.deepcopy(network.get_submodule(name))
     networks: dict[str, nn.Module] = {"network": head}
     learn, judge = images.positions("train"), images.positions("val")
-    weights = None
-    if preset.labels.weights == "balanced":
-        weights = class_weights(
-            images.targets[learn], kind=chosen.kind, classes=len(chosen.classes)
-        )
     result = fit(
         make_step(
             networks,
             kind=chosen.kind,
             classes=len(chosen.classes),
-            weights=weights,
+            weights=loss_weights(images, chosen, preset),
             smoothing=preset.labels.smoothing,
         ),
         networks=networks,
@@ -200,10 +195,7 @@ def fit_head(
         identity={**identity, "features": kept.hash},
         progress=progress,
     )
-    if preset.keep == "best" and result.best is not None:
-        load_weights(result.best, {"network": head})
-    else:
-        load_last(result.last, {"network": head})
+    load_kept(result, preset, networks)
     network.get_submodule(name).load_state_dict(head.state_dict())
     return dataclasses.replace(result, warnings=(*frozen_warnings(preset), *result.warnings))
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from medglean.arrays import Kind
+from medglean.classify.fits import load_kept, loss_weights
 from medglean.classify.frozen import fit_head
 from medglean.classify.prepare import Chosen, normalisation
 from medglean.classify.settings import ClassifyPreset
@@ -24,12 +24,9 @@ from medglean.fitting import (
     FitSettings,
     Loader,
     fit,
-    load_last,
-    load_weights,
     make_optimizer,
 )
 from medglean.fitting.classification import (
-    class_weights,
     logits_of,
     make_step,
 )
@@ -150,7 +147,7 @@ def _fit_one(
             networks,
             kind=chosen.kind,
             classes=len(chosen.classes),
-            weights=_class_weights(images, chosen, preset),
+            weights=loss_weights(images, chosen, preset),
             smoothing=preset.labels.smoothing,
             mixup=preset.mixup,
         ),
@@ -168,23 +165,13 @@ def _fit_one(
         identity=identity,
     )
     _warn(result)
-    if preset.keep == "best" and result.best is not None:
-        load_weights(result.best, {"network": network})
-    else:
-        load_last(result.last, {"network": network})
+    load_kept(result, preset, networks)
     return network.cpu(), result
 
 
 def _warn(result: FitResult) -> None:
     for warning in result.warnings:
         log.warning("%s", warning)
-
-
-def _class_weights(images: ImageSet, chosen: Chosen, preset: ClassifyPreset) -> torch.Tensor | None:
-    if preset.labels.weights != "balanced":
-        return None
-    learn = images.targets[images.positions("train")]
-    return class_weights(learn, kind=chosen.kind, classes=len(chosen.classes))
 
 
 def _loader(
